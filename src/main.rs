@@ -1,0 +1,3 @@
+//! The broker's binary.
+
+fn main() {}
