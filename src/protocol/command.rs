@@ -1,0 +1,255 @@
+//! One message of a client to one command, borrowed from its text.
+//!
+//! A command that comes out is complete and checked; one that does not is a [`BadCommand`], which becomes
+//! `BAD_REQUEST` while the connection lives on. The payload of a publish is never decoded: it is a slice of
+//! the input, so every spelling of a number, key order and white space survives. No input panics or recurses.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
+use super::fields::{self, Fields, FieldsError, Message};
+use super::names::{self, RequestId};
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// Prove the right to be here.
+    Auth {
+        /// Echoed in the reply.
+        request_id: Option<RequestId<'a>>,
+        /// The key, not yet compared with anything.
+        api_key: Cow<'a, str>,
+    },
+    /// Receive a topic's events.
+    Subscribe {
+        /// Echoed in the reply.
+        request_id: Option<RequestId<'a>>,
+        /// A checked topic name.
+        topic: Cow<'a, str>,
+        /// What to send of the past.
+        replay: Replay<'a>,
+    },
+    /// Receive no more events of a topic.
+    Unsubscribe {
+        /// Echoed in the reply.
+        request_id: Option<RequestId<'a>>,
+        /// A checked topic name.
+        topic: Cow<'a, str>,
+    },
+    /// Send a message to a topic.
+    Publish(Publish<'a>),
+    /// Ask for a sign of life.
+    Ping {
+        /// Echoed in the reply.
+        request_id: Option<RequestId<'a>>,
+    },
+}
+
+/// A message on its way to a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Echoed in the ack.
+    pub request_id: Option<RequestId<'a>>,
+    /// A checked topic name.
+    pub topic: Cow<'a, str>,
+    /// A UUID as the client spelled it: hyphenated, simple, braced or `urn:uuid:`. No such text needs
+    /// escaping in JSON.
+    pub id: Cow<'a, str>,
+    /// One valid JSON value, byte for byte as it was sent, without white space around it.
+    pub payload: &'a str,
+    /// Whether the client wants an ack; errors come in any case.
+    pub ack: bool,
+}
+
+/// What a subscriber wants of the past. Where a command holds both fields, `since` wins over `last_n`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay<'a> {
+    /// Nothing.
+    None,
+    /// The newest so many messages, or what there is of them.
+    Last(u64),
+    /// Everything after a message that it has seen.
+    Since {
+        /// The epoch of the topic in which that message was sent.
+        epoch: Cow<'a, str>,
+        /// The sequence number of that message.
+        seq: u64,
+    },
+}
+
+/// A command that cannot be understood. Its code is always `BAD_REQUEST`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadCommand<'a> {
+    /// Echoed in the error, whenever the text held one that could be read.
+    pub request_id: Option<RequestId<'a>>,
+    /// What is wrong, in words for the client.
+    pub message: Cow<'static, str>,
+}
+
+/// Objects around a payload: the command, and its `message`.
+const DEPTH_AROUND_PAYLOAD: usize = 2;
+
+/// How much of a client's own text is quoted back to it.
+const QUOTED_BYTES_MAX: usize = 32;
+
+/// Reads one command.
+///
+/// Unknown fields are ignored, `null` stands for an absent field everywhere but in `payload`, and of a
+/// repeated key the last one counts, as in a browser. `payload_depth_max` bounds how deep objects and arrays
+/// nest inside the payload; the whole command may nest two levels deeper.
+pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCommand<'_>> {
+    let too_deep =
+        fields::nests_deeper(text, payload_depth_max.saturating_add(DEPTH_AROUND_PAYLOAD));
+    let fields = Fields::read(text).map_err(|error| BadCommand {
+        request_id: None,
+        message: fields_error_text(&error),
+    })?;
+    let request_id = fields
+        .request_id
+        .map(RequestId::from_value)
+        .transpose()
+        .map_err(|error| BadCommand {
+            request_id: None,
+            message: error.to_string().into(),
+        })?;
+    let command = if too_deep {
+        Err(format!("payload nests deeper than {payload_depth_max} levels").into())
+    } else {
+        interpret(&fields, request_id)
+    };
+    command.map_err(|message| BadCommand {
+        request_id,
+        message,
+    })
+}
+
+type Text = Cow<'static, str>;
+
+fn interpret<'a>(
+    fields: &Fields<'a>,
+    request_id: Option<RequestId<'a>>,
+) -> Result<Command<'a>, Text> {
+    match kind(fields.kind)?.as_ref() {
+        "publish" => publish(fields, request_id).map(Command::Publish),
+        "subscribe" => Ok(Command::Subscribe {
+            request_id,
+            topic: topic(fields.topic)?,
+            replay: replay(fields)?,
+        }),
+        "unsubscribe" => Ok(Command::Unsubscribe {
+            request_id,
+            topic: topic(fields.topic)?,
+        }),
+        "ping" => Ok(Command::Ping { request_id }),
+        "auth" => Ok(Command::Auth {
+            request_id,
+            api_key: required_string("api_key", fields.api_key)?,
+        }),
+        unknown => Err(unknown_kind_text(unknown)),
+    }
+}
+
+fn publish<'a>(
+    fields: &Fields<'a>,
+    request_id: Option<RequestId<'a>>,
+) -> Result<Publish<'a>, Text> {
+    let topic = topic(fields.topic)?;
+    let (id, payload) = match fields.message {
+        Some(Message::Object { id, payload }) => (id, payload),
+        Some(Message::NotAnObject) => return Err("message must be an object".into()),
+        None => return Err("message is required".into()),
+    };
+    let id = required_string("message.id", id)?;
+    if Uuid::try_parse(&id).is_err() {
+        return Err(MESSAGE_ID_NOT_UUID_TEXT.into());
+    }
+    Ok(Publish {
+        request_id,
+        topic,
+        id,
+        payload: payload.ok_or("message.payload is required")?,
+        ack: ack(fields.ack)?,
+    })
+}
+
+fn kind(json: Option<&str>) -> Result<Cow<'_, str>, Text> {
+    let json = json.ok_or("type is required: auth, subscribe, unsubscribe, publish or ping")?;
+    fields::string(json).ok_or_else(|| {
+        "type must be a string: auth, subscribe, unsubscribe, publish or ping".into()
+    })
+}
+
+fn topic(json: Option<&str>) -> Result<Cow<'_, str>, Text> {
+    let topic = required_string("topic", json)?;
+    names::check_topic_name(&topic).map_err(|error| error.to_string())?;
+    Ok(topic)
+}
+
+fn replay<'a>(fields: &Fields<'a>) -> Result<Replay<'a>, Text> {
+    let last_n = fields
+        .last_n
+        .map(|json| integer(json).ok_or("last_n must be a non-negative integer"))
+        .transpose()?;
+    let Some(since) = fields.since else {
+        return Ok(last_n.map_or(Replay::None, Replay::Last));
+    };
+    let since: BTreeMap<String, Option<&RawValue>> =
+        serde_json::from_str(since).map_err(|_| "since must be an object")?;
+    let field = |name| since.get(name).copied().flatten().map(RawValue::get);
+    Ok(Replay::Since {
+        epoch: required_string("since.epoch", field("epoch"))?,
+        seq: field("seq")
+            .and_then(integer)
+            .ok_or("since.seq must be a non-negative integer")?,
+    })
+}
+
+fn ack(json: Option<&str>) -> Result<bool, Text> {
+    match json {
+        None | Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err("ack must be true or false".into()),
+    }
+}
+
+/// A non-negative JSON integer; one beyond 64 bits is as good as the largest.
+fn integer(json: &str) -> Option<u64> {
+    let digits = json.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| json.parse().unwrap_or(u64::MAX))
+}
+
+fn required_string<'a>(name: &str, json: Option<&'a str>) -> Result<Cow<'a, str>, Text> {
+    let json = json.ok_or_else(|| format!("{name} is required"))?;
+    Ok(fields::string(json).ok_or_else(|| format!("{name} must be a string"))?)
+}
+
+fn unknown_kind_text(kind: &str) -> Text {
+    let quoted = &kind[..kind.floor_char_boundary(QUOTED_BYTES_MAX)];
+    let cut = if quoted.len() < kind.len() { "…" } else { "" };
+    format!(
+        "unknown type '{quoted}{cut}': auth, subscribe, unsubscribe, publish and ping are allowed"
+    )
+    .into()
+}
+
+fn fields_error_text(error: &FieldsError) -> Text {
+    let error = match error {
+        FieldsError::NotAnObject => return "a command must be a JSON object".into(),
+        FieldsError::Syntax(error) => error,
+    };
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let cause = text
+        .strip_suffix(&format!(" at line {line} column {column}"))
+        .unwrap_or(&text);
+    let line = if line > 1 {
+        format!("line {line} ")
+    } else {
+        String::new()
+    };
+    format!("invalid JSON: {cause} at {line}column {column}").into()
+}

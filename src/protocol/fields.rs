@@ -1,0 +1,258 @@
+//! The text of a command to its known fields, each still raw JSON.
+//!
+//! Everything is checked for syntax here, once; nothing is interpreted. Values stay spans of the input, so a
+//! number is never rounded and a payload never rewritten. The scan of a value is iterative: no depth of
+//! nesting can overflow the stack.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The known fields of a command. `None` is absent or `null`; of a repeated key the last one counts.
+#[derive(Debug)]
+pub(super) struct Fields<'a, M = Message<'a>> {
+    pub(super) kind: Option<&'a str>,
+    pub(super) request_id: Option<&'a str>,
+    pub(super) topic: Option<&'a str>,
+    pub(super) message: Option<M>,
+    pub(super) last_n: Option<&'a str>,
+    pub(super) since: Option<&'a str>,
+    pub(super) ack: Option<&'a str>,
+    pub(super) api_key: Option<&'a str>,
+}
+
+/// The `message` of a publish.
+#[derive(Debug)]
+pub(super) enum Message<'a> {
+    /// An object. `payload` may be `null`, which is a value like any other.
+    Object {
+        id: Option<&'a str>,
+        payload: Option<&'a str>,
+    },
+    /// Any other JSON value.
+    NotAnObject,
+}
+
+/// Why a text has no fields.
+#[derive(Debug)]
+pub(super) enum FieldsError {
+    /// The text is not JSON.
+    Syntax(serde_json::Error),
+    /// The text is JSON, but not an object.
+    NotAnObject,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the fields in one pass; a second one is made only when `message` is not an object.
+    pub(super) fn read(text: &'a str) -> Result<Self, FieldsError> {
+        serde_json::from_str(text).or_else(|_| Self::read_any_message(text))
+    }
+
+    fn read_any_message(text: &'a str) -> Result<Self, FieldsError> {
+        if let Err(error) = serde_json::from_str::<&RawValue>(text) {
+            return Err(FieldsError::Syntax(error));
+        }
+        let fields: Fields<'a, &'a RawValue> =
+            serde_json::from_str(text).map_err(|_| FieldsError::NotAnObject)?;
+        let message = fields
+            .message
+            .and_then(|raw| not_null(raw))
+            .map(|raw| serde_json::from_str(raw).unwrap_or(Message::NotAnObject));
+        Ok(Self {
+            kind: fields.kind,
+            request_id: fields.request_id,
+            topic: fields.topic,
+            message,
+            last_n: fields.last_n,
+            since: fields.since,
+            ack: fields.ack,
+            api_key: fields.api_key,
+        })
+    }
+}
+
+/// The value of a JSON string, borrowed when it has no escapes. `None` when `json`, which must be one valid
+/// JSON value, is not a string or holds a lone surrogate.
+pub(super) fn string(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.as_bytes().contains(&b'\\') {
+        serde_json::from_str(json).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}
+
+fn not_null(raw: &RawValue) -> Option<&str> {
+    Some(raw.get()).filter(|json| *json != "null")
+}
+
+enum FieldName {
+    Kind,
+    RequestId,
+    Topic,
+    Message,
+    LastN,
+    Since,
+    Ack,
+    ApiKey,
+    Id,
+    Payload,
+    Unknown,
+}
+
+impl<'de> Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Bytes, not a str: an unknown key may hold a lone surrogate, and unknown keys are ignored.
+        deserializer.deserialize_bytes(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = FieldName;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
+        Ok(match name {
+            b"type" => FieldName::Kind,
+            b"request_id" => FieldName::RequestId,
+            b"topic" => FieldName::Topic,
+            b"message" => FieldName::Message,
+            b"last_n" => FieldName::LastN,
+            b"since" => FieldName::Since,
+            b"ack" => FieldName::Ack,
+            b"api_key" => FieldName::ApiKey,
+            b"id" => FieldName::Id,
+            b"payload" => FieldName::Payload,
+            _ => FieldName::Unknown,
+        })
+    }
+}
+
+struct FieldsVisitor<M>(PhantomData<M>);
+
+impl<'de, M: Deserialize<'de>> Deserialize<'de> for Fields<'de, M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor(PhantomData))
+    }
+}
+
+impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
+    type Value = Fields<'de, M>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a command")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields {
+            kind: None,
+            request_id: None,
+            topic: None,
+            message: None,
+            last_n: None,
+            since: None,
+            ack: None,
+            api_key: None,
+        };
+        while let Some(name) = map.next_key()? {
+            let field = match name {
+                FieldName::Kind => &mut fields.kind,
+                FieldName::RequestId => &mut fields.request_id,
+                FieldName::Topic => &mut fields.topic,
+                FieldName::LastN => &mut fields.last_n,
+                FieldName::Since => &mut fields.since,
+                FieldName::Ack => &mut fields.ack,
+                FieldName::ApiKey => &mut fields.api_key,
+                FieldName::Message => {
+                    fields.message = Some(map.next_value()?);
+                    continue;
+                }
+                FieldName::Id | FieldName::Payload | FieldName::Unknown => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = not_null(map.next_value()?);
+        }
+        Ok(fields)
+    }
+}
+
+struct MessageVisitor;
+
+impl<'de> Deserialize<'de> for Message<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MessageVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for MessageVisitor {
+    type Value = Message<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut id = None;
+        let mut payload = None;
+        while let Some(name) = map.next_key()? {
+            match name {
+                FieldName::Id => id = not_null(map.next_value()?),
+                FieldName::Payload => payload = Some(map.next_value::<&RawValue>()?.get()),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(Message::Object { id, payload })
+    }
+}
+
+/// Whether objects and arrays in `text` nest deeper than `depth_max`.
+///
+/// Counting the brackets answers nearly every command; only a text with enough of them is walked.
+pub(super) fn nests_deeper(text: &str, depth_max: usize) -> bool {
+    if text.len() <= depth_max {
+        return false;
+    }
+    // One bit tells `[` from `{` and `]` from `}`, so setting it makes one comparison do for two.
+    let opening = text.bytes().filter(|byte| byte | 0x20 == b'{').count();
+    opening > depth_max && walk_nests_deeper(text.as_bytes(), depth_max)
+}
+
+fn walk_nests_deeper(text: &[u8], depth_max: usize) -> bool {
+    let mut depth = 0_usize;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > depth_max {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => _ = bytes.next(),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,232 @@
+//! Frames from the server, complete with their WebSocket header, never masked and never fragmented.
+//!
+//! [`EventTemplate::encode`] is the hot path: each event is encoded once and shared by every subscriber, with
+//! what is fixed for a topic copied from a head made when the topic was. Nothing here escapes an id or a
+//! payload: the command parser lets only safe ones through.
+
+use std::fmt;
+
+use jiff::tz::Offset;
+
+use super::codes::CloseCode;
+use super::reply;
+
+const FINAL_TEXT: u8 = 0x81;
+const FINAL_CLOSE: u8 = 0x88;
+const FINAL_PING: u8 = 0x89;
+const FINAL_PONG: u8 = 0x8a;
+
+/// The longest payload of a control frame (RFC 6455, section 5.5).
+pub const CONTROL_BYTES_MAX: usize = 125;
+
+/// Appends one text frame around what `body` appends.
+pub fn text(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    // Two bytes do for the header of most replies; a longer body moves up to make room.
+    out.extend([FINAL_TEXT, 0]);
+    let body_start = out.len();
+    body(out);
+    let body_len = out.len() - body_start;
+    let header = Header::text(body_len);
+    let extra = header.as_bytes().len() - (body_start - start);
+    out.resize(out.len() + extra, 0);
+    out.copy_within(body_start..body_start + body_len, body_start + extra);
+    out[start..body_start + extra].copy_from_slice(header.as_bytes());
+}
+
+/// Appends one ping frame. A payload over 125 bytes is cut.
+pub fn ping(out: &mut Vec<u8>, payload: &[u8]) {
+    control(out, FINAL_PING, payload);
+}
+
+/// Appends one pong frame. A payload over 125 bytes is cut; no legal ping holds one.
+pub fn pong(out: &mut Vec<u8>, payload: &[u8]) {
+    control(out, FINAL_PONG, payload);
+}
+
+/// Appends one close frame. A reason over 123 bytes is cut between two characters.
+pub fn close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
+    let code = code.0.to_be_bytes();
+    let reason = &reason[..reason.floor_char_boundary(CONTROL_BYTES_MAX - code.len())];
+    control(out, FINAL_CLOSE, &[&code, reason.as_bytes()].concat());
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the payload is cut to 125 bytes first"
+)]
+fn control(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
+    out.extend([first, payload.len() as u8]);
+    out.extend_from_slice(payload);
+}
+
+/// The header of one text frame.
+struct Header {
+    bytes: [u8; 10],
+    len: usize,
+}
+
+impl Header {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "each arm has checked that the length fits"
+    )]
+    fn text(body_len: usize) -> Self {
+        let mut bytes = [0; 10];
+        bytes[0] = FINAL_TEXT;
+        match body_len {
+            0..=125 => bytes[1] = body_len as u8,
+            126..=0xffff => {
+                bytes[1] = 126;
+                bytes[2..4].copy_from_slice(&(body_len as u16).to_be_bytes());
+            }
+            _ => {
+                bytes[1] = 127;
+                bytes[2..].copy_from_slice(&(body_len as u64).to_be_bytes());
+            }
+        }
+        Self {
+            bytes,
+            len: header_len(body_len),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+const fn header_len(body_len: usize) -> usize {
+    match body_len {
+        0..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    }
+}
+
+/// The part of an event that is the same for every message of a topic.
+#[derive(Clone)]
+pub struct EventTemplate {
+    /// From `{` to the quote before the id.
+    head: Box<str>,
+    topic_json_len: usize,
+}
+
+const BEFORE_TOPIC: &str = r#"{"type":"event","topic":"#;
+const BEFORE_ID: &str = r#","message":{"id":""#;
+const BEFORE_PAYLOAD: &str = r#"","payload":"#;
+const BEFORE_TS: &str = r#"},"ts":""#;
+const BEFORE_SEQ: &str = r#"","seq":"#;
+const AFTER_SEQ: &str = "}";
+
+impl EventTemplate {
+    /// Makes the template of a topic.
+    pub fn new(topic: &str) -> Self {
+        let topic_json = reply::json_string(topic);
+        Self {
+            head: [BEFORE_TOPIC, &topic_json, BEFORE_ID].concat().into(),
+            topic_json_len: topic_json.len(),
+        }
+    }
+
+    /// The topic's name as a JSON string, quotes included.
+    pub fn topic_json(&self) -> &str {
+        &self.head[BEFORE_TOPIC.len()..BEFORE_TOPIC.len() + self.topic_json_len]
+    }
+
+    /// The length of the complete frame that [`encode`](Self::encode) appends.
+    pub fn encoded_len(&self, id: &str, payload: &str, seq: u64) -> usize {
+        let body_len = self.body_len(id, payload, seq);
+        header_len(body_len) + body_len
+    }
+
+    /// Appends the complete frame of one event.
+    ///
+    /// `id` is the checked UUID of a publish and `payload` its valid JSON: both are copied as they are.
+    pub fn encode(&self, out: &mut Vec<u8>, id: &str, payload: &str, ts: Timestamp, seq: u64) {
+        let header = Header::text(self.body_len(id, payload, seq));
+        out.extend_from_slice(header.as_bytes());
+        out.extend_from_slice(self.head.as_bytes());
+        out.extend_from_slice(id.as_bytes());
+        out.extend_from_slice(BEFORE_PAYLOAD.as_bytes());
+        out.extend_from_slice(payload.as_bytes());
+        out.extend_from_slice(BEFORE_TS.as_bytes());
+        out.extend_from_slice(&ts.0);
+        out.extend_from_slice(BEFORE_SEQ.as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(seq).as_bytes());
+        out.extend_from_slice(AFTER_SEQ.as_bytes());
+    }
+
+    fn body_len(&self, id: &str, payload: &str, seq: u64) -> usize {
+        const FIXED: usize = BEFORE_PAYLOAD.len()
+            + BEFORE_TS.len()
+            + Timestamp::LEN
+            + BEFORE_SEQ.len()
+            + AFTER_SEQ.len();
+        self.head.len() + id.len() + payload.len() + FIXED + decimal_len(seq)
+    }
+}
+
+impl fmt::Debug for EventTemplate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_tuple("EventTemplate")
+            .field(&self.topic_json())
+            .finish()
+    }
+}
+
+fn decimal_len(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+/// A moment as clients see it: RFC 3339, UTC, milliseconds, `Z`. Its text sorts as time does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp([u8; Timestamp::LEN]);
+
+impl Timestamp {
+    const LEN: usize = 24;
+
+    /// Makes the timestamp of a moment. Callers keep it for as long as the millisecond lasts. Moments past
+    /// the year 9999 are cut to its end.
+    pub fn from_unix_ms(unix_ms: u64) -> Self {
+        let instant = i64::try_from(unix_ms)
+            .ok()
+            .and_then(|unix_ms| jiff::Timestamp::from_millisecond(unix_ms).ok())
+            .unwrap_or(jiff::Timestamp::MAX);
+        let time = Offset::UTC.to_datetime(instant);
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        put_digits(&mut text[0..4], time.year());
+        put_digits(&mut text[5..7], time.month().into());
+        put_digits(&mut text[8..10], time.day().into());
+        put_digits(&mut text[11..13], time.hour().into());
+        put_digits(&mut text[14..16], time.minute().into());
+        put_digits(&mut text[17..19], time.second().into());
+        put_digits(&mut text[20..23], time.millisecond());
+        Self(text)
+    }
+
+    /// The text.
+    #[expect(clippy::missing_panics_doc, reason = "the bytes are always ASCII")]
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("digits and punctuation are ASCII")
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "no field of a moment since 1970 is negative"
+)]
+fn put_digits(place: &mut [u8], mut number: i16) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+}

@@ -1,0 +1,193 @@
+//! Names that clients choose, checked once at the edge.
+//!
+//! A topic name reaches the broker only through [`check_topic_name`], whether it came over a socket or in a
+//! path. A request id is never decoded for use: it is checked, and its JSON is echoed as it was sent.
+
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use super::fields;
+
+/// The longest topic name, in bytes of UTF-8.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+
+/// The longest request id, in bytes of UTF-8 after its escapes are decoded.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Checks a topic name: 1 to 255 bytes, no control characters, no `*` and no `>`.
+pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
+    if name.is_empty() {
+        return Err(TopicNameError::Empty);
+    }
+    if name.len() > TOPIC_NAME_BYTES_MAX {
+        return Err(TopicNameError::TooLong { bytes: name.len() });
+    }
+    for character in name.chars() {
+        if character.is_control() {
+            return Err(TopicNameError::ControlCharacter);
+        }
+        if matches!(character, '*' | '>') {
+            return Err(TopicNameError::Wildcard(character));
+        }
+    }
+    Ok(())
+}
+
+/// Why a topic name is refused, in words for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TopicNameError {
+    /// The name has no bytes.
+    #[error("topic name is empty: 1 to {TOPIC_NAME_BYTES_MAX} bytes are allowed")]
+    Empty,
+    /// The name has more than [`TOPIC_NAME_BYTES_MAX`] bytes.
+    #[error("topic name has {bytes} bytes: at most {TOPIC_NAME_BYTES_MAX} are allowed")]
+    TooLong {
+        /// The length that was sent.
+        bytes: usize,
+    },
+    /// The name holds a control character (Unicode category Cc).
+    #[error("topic name holds a control character: only printable characters are allowed")]
+    ControlCharacter,
+    /// The name holds `*` or `>`.
+    #[error(
+        "topic name holds '{0}': all characters but '*', '>' and control characters are allowed"
+    )]
+    Wildcard(char),
+}
+
+/// A request id as it was sent: a JSON string with its quotes and escapes, echoed verbatim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId<'a>(&'a str);
+
+impl<'a> RequestId<'a> {
+    /// Checks that `json` is one JSON string of at most 128 bytes, counted after decoding.
+    ///
+    /// A lone surrogate (`"\ud800"`) is refused: strict parsers could not read the echo.
+    pub fn from_json(json: &'a str) -> Result<Self, RequestIdError> {
+        let value: &RawValue =
+            serde_json::from_str(json).map_err(|_| RequestIdError::NotAString)?;
+        Self::from_value(value.get())
+    }
+
+    /// The same for text that is known to be one JSON value without white space around it.
+    pub(super) fn from_value(json: &'a str) -> Result<Self, RequestIdError> {
+        let decoded = fields::string(json).ok_or(RequestIdError::NotAString)?;
+        if decoded.len() > REQUEST_ID_BYTES_MAX {
+            return Err(RequestIdError::TooLong {
+                bytes: decoded.len(),
+            });
+        }
+        Ok(Self(json))
+    }
+
+    /// Takes the [`as_json`](Self::as_json) of an earlier request id without checking it again.
+    pub fn trusted(json: &'a str) -> Self {
+        debug_assert_eq!(Self::from_json(json), Ok(Self(json)));
+        Self(json)
+    }
+
+    /// The JSON string, quotes included.
+    pub fn as_json(&self) -> &'a str {
+        self.0
+    }
+}
+
+/// Why a request id is refused, in words for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RequestIdError {
+    /// It is not a JSON string, or one that holds half of a surrogate pair.
+    #[error("request_id must be a string")]
+    NotAString,
+    /// It has more than [`REQUEST_ID_BYTES_MAX`] bytes.
+    #[error("request_id has {bytes} bytes: at most {REQUEST_ID_BYTES_MAX} are allowed")]
+    TooLong {
+        /// The decoded length that was sent.
+        bytes: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_of_1_to_255_bytes_pass() {
+        let longest = "é".repeat(127) + "x";
+        for name in ["o", "orders", "a b/ü.{}\"\\", "日本", longest.as_str()] {
+            assert_eq!(check_topic_name(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn refused_topic_names_say_what_is_allowed() {
+        let too_long = "é".repeat(128);
+        for (name, error, words) in [
+            ("", TopicNameError::Empty, "1 to 255 bytes"),
+            (
+                &too_long,
+                TopicNameError::TooLong { bytes: 256 },
+                "has 256 bytes: at most 255",
+            ),
+            ("a\nb", TopicNameError::ControlCharacter, "control"),
+            ("a\u{7f}", TopicNameError::ControlCharacter, "printable"),
+            ("a\u{85}", TopicNameError::ControlCharacter, "printable"),
+            ("a.*", TopicNameError::Wildcard('*'), "holds '*'"),
+            ("a.>", TopicNameError::Wildcard('>'), "holds '>'"),
+        ] {
+            assert_eq!(check_topic_name(name), Err(error), "{name:?}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn request_ids_keep_their_spelling() {
+        for json in [
+            r#""""#,
+            r#""r-1""#,
+            r#""a\u0041\n\"é""#,
+            r#""\ud83d\ude00""#,
+        ] {
+            let id = RequestId::from_json(json).expect("a valid id");
+            assert_eq!(id.as_json(), json);
+            assert_eq!(RequestId::trusted(id.as_json()), id);
+        }
+    }
+
+    #[test]
+    fn request_ids_are_bounded_after_decoding() {
+        let plain = |count: usize| format!("\"{}\"", "x".repeat(count));
+        let escaped = |count: usize| format!("\"{}\"", r"\u0041".repeat(count));
+        for json in [plain(128), escaped(128)] {
+            assert!(RequestId::from_json(&json).is_ok());
+        }
+        for json in [plain(129), escaped(129)] {
+            assert_eq!(
+                RequestId::from_json(&json),
+                Err(RequestIdError::TooLong { bytes: 129 })
+            );
+        }
+    }
+
+    #[test]
+    fn request_ids_that_are_not_strings_are_refused() {
+        for json in [
+            "",
+            "1",
+            "null",
+            "[]",
+            "x",
+            "\"",
+            "\"a",
+            "\"a\"b\"",
+            r#""\x""#,
+            r#""\ud800""#,
+            "\"\n\"",
+        ] {
+            assert_eq!(
+                RequestId::from_json(json),
+                Err(RequestIdError::NotAString),
+                "{json}"
+            );
+        }
+    }
+}
