@@ -1,1 +1,3 @@
 //! The life of one client.
+
+pub mod decoder;
