@@ -256,3 +256,55 @@ fn walk_nests_deeper(text: &[u8], depth_max: usize) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_objects_and_arrays() {
+        for (text, depth) in [
+            ("1", 0),
+            ("[]", 1),
+            (r#"{"a":[1,{"b":2}],"c":[[],[[]]]}"#, 4),
+            ("[[[[[[", 6),
+            ("]]]][", 1),
+        ] {
+            assert!(!nests_deeper(text, depth), "{text}");
+            assert!(depth == 0 || nests_deeper(text, depth - 1), "{text}");
+        }
+    }
+
+    #[test]
+    fn brackets_inside_strings_do_not_nest() {
+        for text in [
+            r#"["[[[[[[[[", "{{{{{{{{"]"#,
+            r#"["\"[[[[[[", "\\", "\u005b[[["]"#,
+            r#"["[[[[[[\"#,
+        ] {
+            assert!(!nests_deeper(text, 1), "{text}");
+        }
+        assert!(nests_deeper(r#"["\\",["\"[",[]]]"#, 2));
+    }
+
+    #[test]
+    fn strings_are_borrowed_unless_they_have_escapes() {
+        assert!(matches!(string(r#""aé""#), Some(Cow::Borrowed("aé"))));
+        assert_eq!(string(r#""a\u0041\n""#).as_deref(), Some("aA\n"));
+        for json in ["1", "null", "[\"a\"]", r#""\ud800""#] {
+            assert_eq!(string(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_kind_costs_no_other_field() {
+        for message in ["1e400", "[1]", "true", r#""\ud800""#, "-0"] {
+            let text = format!(r#"{{"message":{message},"request_id":"r"}}"#);
+            let fields = Fields::read(&text).expect("an object");
+            assert!(matches!(fields.message, Some(Message::NotAnObject)));
+            assert_eq!(fields.request_id, Some("\"r\""));
+        }
+        let fields = Fields::read(r#"{"message":null}"#).expect("an object");
+        assert!(fields.message.is_none());
+    }
+}
