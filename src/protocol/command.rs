@@ -102,8 +102,6 @@ const QUOTED_BYTES_MAX: usize = 32;
 /// repeated key the last one counts, as in a browser. `payload_depth_max` bounds how deep objects and arrays
 /// nest inside the payload; the whole command may nest two levels deeper.
 pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCommand<'_>> {
-    let too_deep =
-        fields::nests_deeper(text, payload_depth_max.saturating_add(DEPTH_AROUND_PAYLOAD));
     let fields = Fields::read(text).map_err(|error| BadCommand {
         request_id: None,
         message: fields_error_text(&error),
@@ -116,8 +114,12 @@ pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCom
             request_id: None,
             message: error.to_string().into(),
         })?;
-    let command = if too_deep {
-        Err(format!("payload nests deeper than {payload_depth_max} levels").into())
+    let depth_max = payload_depth_max.saturating_add(DEPTH_AROUND_PAYLOAD);
+    let command = if fields::nests_deeper(text, depth_max) {
+        Err(format!(
+            "nesting is too deep: at most {payload_depth_max} levels are allowed in a payload"
+        )
+        .into())
     } else {
         interpret(&fields, request_id)
     };
@@ -377,13 +379,10 @@ mod tests {
         let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
         let text = publish_text(&nested(DEPTH_MAX));
         assert!(matches!(parsed(&text), Command::Publish(_)));
-        assert_bad(
-            &publish_text(&nested(DEPTH_MAX + 1)),
-            "deeper than 32 levels",
-        );
+        assert_bad(&publish_text(&nested(DEPTH_MAX + 1)), "at most 32 levels");
         assert_bad(
             &format!(r#"{{"type":"ping","request_id":"r","x":{}}}"#, nested(1000)),
-            "deeper than 32 levels",
+            "at most 32 levels",
         );
         let wide = format!("[{}0]", "[],".repeat(1000));
         assert!(matches!(parsed(&publish_text(&wide)), Command::Publish(_)));
@@ -400,7 +399,7 @@ mod tests {
         }
         assert_bad_anonymous(&r#"{"a":"#.repeat(64 << 10), "invalid JSON");
         let closed = "[".repeat(64 << 10) + &"]".repeat(64 << 10);
-        assert_bad(&publish_text(&closed), "deeper than");
+        assert_bad(&publish_text(&closed), "too deep");
         assert!(parse(&publish_text(&closed), usize::MAX).is_ok());
     }
 
