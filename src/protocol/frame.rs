@@ -230,3 +230,134 @@ fn put_digits(place: &mut [u8], mut number: i16) {
         number /= 10;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    /// Reads a header by the letter of RFC 6455, section 5.2: first byte, header length, payload length.
+    fn read_header(frame: &[u8]) -> (u8, usize, usize) {
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        match frame[1] {
+            126 => (frame[0], 4, number(&frame[2..4])),
+            127 => (frame[0], 10, number(&frame[2..10])),
+            short => (frame[0], 2, usize::from(short)),
+        }
+    }
+
+    #[test]
+    fn text_frames_take_the_shortest_length_form() {
+        for (body_len, header_len) in [
+            (0, 2),
+            (1, 2),
+            (125, 2),
+            (126, 4),
+            (127, 4),
+            (65_535, 4),
+            (65_536, 10),
+            (70_000, 10),
+        ] {
+            let body: Vec<u8> = (0..body_len)
+                .map(|at: u32| b'a' + (at % 26) as u8)
+                .collect();
+            let mut out = b"before".to_vec();
+            text(&mut out, |out| out.extend_from_slice(&body));
+            let frame = &out[6..];
+            assert_eq!(read_header(frame), (0x81, header_len, body.len()));
+            assert_eq!(frame[header_len..], body);
+            assert_eq!(&out[..6], b"before");
+        }
+    }
+
+    #[test]
+    fn events_are_encoded_to_the_byte() {
+        let template = EventTemplate::new("orders");
+        let mut out = Vec::new();
+        template.encode(&mut out, ID, "{\"a\": 1.0}", Timestamp::from_unix_ms(0), 42);
+        let body = "{\"type\":\"event\",\"topic\":\"orders\",\"message\":{\"id\":\"550e8400-e29b-41d4-a716-446655440000\",\
+            \"payload\":{\"a\": 1.0}},\"ts\":\"1970-01-01T00:00:00.000Z\",\"seq\":42}";
+        assert_eq!(read_header(&out), (0x81, 4, body.len()));
+        assert_eq!(str::from_utf8(&out[4..]), Ok(body));
+        assert_eq!(template.topic_json(), "\"orders\"");
+    }
+
+    #[test]
+    fn the_encoded_length_is_exact() {
+        let template = EventTemplate::new("a\"ü");
+        let ts = Timestamp::from_unix_ms(1_756_116_000_000);
+        let around = template.encoded_len("", "", 1) - 2;
+        let boundaries = [125, 126, 65_535, 65_536].map(|body_len| body_len - around);
+        for payload_len in boundaries.into_iter().chain(1..300) {
+            for seq in [0, 1, 9, 10, 99, 100, 1_000_000, u64::MAX] {
+                let payload = "7".repeat(payload_len);
+                let mut out = Vec::new();
+                template.encode(&mut out, "", &payload, ts, seq);
+                assert_eq!(out.len(), template.encoded_len("", &payload, seq));
+                let (first, header_len, body_len) = read_header(&out);
+                assert_eq!((first, header_len + body_len), (0x81, out.len()));
+                serde_json::from_slice::<serde::de::IgnoredAny>(&out[header_len..]).expect("JSON");
+            }
+        }
+    }
+
+    #[test]
+    fn topics_are_escaped_once() {
+        let template = EventTemplate::new("a\"b\\é");
+        assert_eq!(template.topic_json(), r#""a\"b\\é""#);
+        assert_eq!(
+            format!("{template:?}"),
+            r#"EventTemplate("\"a\\\"b\\\\é\"")"#
+        );
+    }
+
+    #[test]
+    fn control_frames_are_short() {
+        let mut out = Vec::new();
+        ping(&mut out, b"hi");
+        pong(&mut out, b"");
+        assert_eq!(out, b"\x89\x02hi\x8a\x00");
+        out.clear();
+        pong(&mut out, &[7; 126]);
+        assert_eq!(read_header(&out), (0x8a, 2, 125));
+        assert_eq!(out.len(), 127);
+    }
+
+    #[test]
+    fn close_reasons_are_cut_between_characters() {
+        let mut out = Vec::new();
+        close(&mut out, CloseCode::GOING_AWAY, "bye");
+        assert_eq!(out, b"\x88\x05\x03\xe9bye");
+        for (reason, kept) in [("x".repeat(124), 123), ("é".repeat(62), 122)] {
+            out.clear();
+            close(&mut out, CloseCode::POLICY, &reason);
+            assert_eq!(read_header(&out), (0x88, 2, 2 + kept));
+            assert_eq!(out[4..], reason.as_bytes()[..kept]);
+        }
+    }
+
+    #[test]
+    fn timestamps_are_rfc_3339_in_milliseconds() {
+        for (unix_ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_756_116_000_000, "2025-08-25T10:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_868_799_007, "2000-02-29T23:59:59.007Z"),
+            (u64::MAX, "9999-12-30T22:00:00.999Z"),
+        ] {
+            let ts = Timestamp::from_unix_ms(unix_ms);
+            assert_eq!(ts.as_str(), text);
+            assert_eq!(format!("{ts:?}"), text);
+        }
+        for unix_ms in (0..4_000_000_000_000).step_by(9_999_999_967) {
+            let text = Timestamp::from_unix_ms(unix_ms).as_str().to_owned();
+            let back: jiff::Timestamp = text.parse().expect("RFC 3339");
+            assert_eq!(u64::try_from(back.as_millisecond()), Ok(unix_ms));
+        }
+    }
+}
