@@ -1,0 +1,162 @@
+//! Settings of the subcommands that are clients: where the broker is, and who asks.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches};
+
+use super::Config;
+use super::rule::SettingError;
+
+/// Where the broker is when nothing says otherwise.
+const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
+
+type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What every client needs in order to connect.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// URL of the broker's WebSocket.
+    pub url: String,
+    /// The label under which the broker lists this connection.
+    pub client_id: Option<String>,
+    /// The key, where the broker wants one.
+    pub api_key: Option<String>,
+}
+
+impl ClientSettings {
+    /// The flags of every client, for a clap command.
+    pub fn flags() -> [Arg; 3] {
+        let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
+        [
+            flag("url")
+                .value_name("URL")
+                .help(format!("The broker [SHARDCAST_URL={DEFAULT_URL}]")),
+            flag("client-id")
+                .value_name("ID")
+                .help("Label of this connection in the broker's logs and statistics"),
+            flag("api-key")
+                .value_name("KEY")
+                .help("Key, where the broker asks for one [SHARDCAST_API_KEY]"),
+        ]
+    }
+
+    /// Reads the flags, then the environment; an empty variable counts as not set.
+    pub fn load(args: &ArgMatches, env: Env<'_>) -> Self {
+        let flag = |name: &str| args.get_one::<String>(name).cloned();
+        Self {
+            url: flag("url")
+                .or_else(|| variable(env, "SHARDCAST_URL"))
+                .unwrap_or_else(|| DEFAULT_URL.to_owned()),
+            client_id: flag("client-id"),
+            api_key: flag("api-key").or_else(|| variable(env, "SHARDCAST_API_KEY")),
+        }
+    }
+}
+
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientSettings")
+            .field("url", &self.url)
+            .field("client_id", &self.client_id)
+            .field("api_key", &self.api_key.as_ref().map(|_| "(hidden)"))
+            .finish()
+    }
+}
+
+/// The URL under which this machine reaches a broker started with the same environment.
+pub fn local_url(env: Env<'_>) -> Result<String, Vec<SettingError>> {
+    let config = Config::from_sources(&|_| None, env)?;
+    let host = match config.host {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    };
+    Ok(format!("http://{}", SocketAddr::new(host, config.port)))
+}
+
+/// Where the shell keeps its history: below `XDG_STATE_HOME`, which must be absolute to count, or the home directory.
+pub fn history_file(env: Env<'_>) -> Option<PathBuf> {
+    let state = env("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute());
+    let home = || {
+        env("HOME")
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from)
+    };
+    let state = state.or_else(|| Some(home()?.join(".local/state")))?;
+    Some(state.join("shardcast/history"))
+}
+
+fn variable(env: Env<'_>, name: &str) -> Option<String> {
+    let text = env(name)?.to_string_lossy().into_owned();
+    Some(text).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(args: &[&str], env: &[(&str, &str)]) -> ClientSettings {
+        let command = clap::Command::new("sub")
+            .no_binary_name(true)
+            .args(ClientSettings::flags());
+        let args = command.try_get_matches_from(args).expect("known flags");
+        ClientSettings::load(&args, &lookup(env))
+    }
+
+    fn lookup(env: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
+        |name| {
+            env.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.into())
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_environment() {
+        let env = [
+            ("SHARDCAST_URL", "ws://a/ws"),
+            ("SHARDCAST_API_KEY", "hunter2"),
+        ];
+        assert_eq!(load(&[], &env).url, "ws://a/ws");
+        assert_eq!(load(&["--url", "ws://b/ws"], &env).url, "ws://b/ws");
+        assert_eq!(load(&[], &[("SHARDCAST_URL", "")]).url, DEFAULT_URL);
+        assert_eq!(
+            load(&["--api-key", "k"], &env).api_key.as_deref(),
+            Some("k")
+        );
+        assert!(!format!("{:?}", load(&[], &env)).contains("hunter2"));
+    }
+
+    #[test]
+    fn the_local_url_is_one_that_can_be_connected_to() {
+        let url = |env: &[(&str, &str)]| local_url(&lookup(env)).expect("good settings");
+        assert_eq!(url(&[]), "http://127.0.0.1:8080");
+        assert_eq!(
+            url(&[("HOST", "::"), ("PORT", "9000")]),
+            "http://[::1]:9000"
+        );
+        assert_eq!(url(&[("HOST", "10.0.0.7")]), "http://10.0.0.7:8080");
+        assert!(local_url(&lookup(&[("PORT", "x")])).is_err());
+    }
+
+    #[test]
+    fn the_history_is_below_the_state_directory() {
+        let file = |env: &[(&str, &str)]| {
+            history_file(&lookup(env)).map(|path| path.display().to_string())
+        };
+        assert_eq!(
+            file(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]).as_deref(),
+            Some("/s/shardcast/history")
+        );
+        assert_eq!(
+            file(&[("HOME", "/h")]).as_deref(),
+            Some("/h/.local/state/shardcast/history")
+        );
+        assert_eq!(file(&[]), None);
+    }
+}

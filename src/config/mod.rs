@@ -1,0 +1,241 @@
+//! Every limit of the broker, with its default, its unit and what is allowed.
+//!
+//! The only place that reads the environment and the arguments. One table, below, makes the fields of [`Config`], the
+//! flags with their help, and the parse; so a setting cannot be documented and then not read. A `Config` that exists
+//! has passed every check: nothing behind it validates a setting again. Keys never show in errors or in `Debug`.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches};
+use tracing::Level;
+
+use self::rule::{Reader, Row, Rule, SettingError};
+use self::rule::{bytes, count, millis, number, one_of, optional, seconds, switch, text};
+use self::values::{AllowedOrigins, ApiKeys, GIN_MODES, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
+
+pub mod client;
+pub mod rule;
+pub mod values;
+
+/// What the contract accepts besides `LOG_LEVEL`, for those who set it already.
+const GIN_MODE: Rule<Level> = one_of("GIN_MODE", "release", GIN_MODES);
+
+/// Each row becomes a field of `Config`, a flag, its help, and one step of the parse.
+macro_rules! settings {
+    ($( $group:literal { $( #[doc = $doc:literal] $field:ident: $kind:ty = $rule:expr; )+ } )+) => {
+        /// The settings of a broker, all checked.
+        #[derive(Clone, Debug)]
+        pub struct Config {
+            $($( #[doc = $doc] pub $field: $kind, )+)+
+        }
+
+        impl Config {
+            fn read(reader: &mut Reader<'_>) -> Self {
+                Self { $($( $field: reader.read(&$rule), )+)+ }
+            }
+        }
+
+        fn rows() -> impl Iterator<Item = Row> {
+            [$($( Row::with_fallback::<$kind>(&$rule, $group, $doc), )+)+].into_iter().flatten()
+        }
+    };
+}
+
+settings! {
+    "Network" {
+        /// Address to listen on.
+        host: IpAddr = text("HOST", "0.0.0.0", "ADDRESS", "an IPv4 or IPv6 address",
+            |text| text.parse().ok());
+        /// TCP port; 0 takes any free one.
+        port: u16 = count("PORT", "8080", 0..=65_535, "PORT");
+        /// Threads, each with its share of topics and connections; 0 is one for each core.
+        shards: usize = count("SHARDS", "0", 0..=1024, "THREADS");
+        /// Keep each thread on one core; off where other programs share the machine.
+        pin_threads: bool = switch("PIN_THREADS", "false");
+        /// Connections the kernel keeps ready for accept, so that a storm is not refused.
+        listen_backlog: u32 = count("LISTEN_BACKLOG", "4096", 1..=65_535, "CONNECTIONS");
+        /// Bytes that the kernel may hold unsent; small keeps events fresh, 0 is its default.
+        socket_unsent_bytes_max: Option<u32> = optional("SOCKET_UNSENT_MAX", "16384", 0..=1 << 30, "BYTES");
+        /// Origins that browsers may connect from, comma separated; * is all.
+        allowed_origins: AllowedOrigins =
+            text("ALLOWED_ORIGINS", "*", "ORIGINS", "* or origins like https://a.example:8443", AllowedOrigins::parse);
+    }
+    "Delivery" {
+        /// History kept for each topic; 0 keeps none.
+        history_messages_max: usize = count("RING_BUFFER_SIZE", "100", 0..=1_000_000, "MESSAGES");
+        /// Events that wait for one connection before the oldest is dropped.
+        ring_messages_max: usize = count("SUBSCRIBER_QUEUE_SIZE", "100", 1..=1_000_000, "MESSAGES");
+        /// What a full queue does: drop its oldest event, or end the connection.
+        slow_consumer_policy: SlowConsumerPolicy =
+            one_of("SLOW_CONSUMER_POLICY", "drop_oldest", SlowConsumerPolicy::NAMES);
+        /// Create a topic when it is first used instead of answering `TOPIC_NOT_FOUND`.
+        auto_create_topics: bool = switch("AUTO_CREATE_TOPICS", "false");
+        /// Most consecutive messages of a topic that enter a queue as one entry.
+        run_messages_max: usize = count("RUN_MESSAGES_MAX", "32", 1..=1024, "MESSAGES");
+    }
+    "Limits" {
+        /// Longest message of a client, its fragments joined.
+        message_bytes_max: usize = bytes("MAX_MESSAGE_SIZE", "65536", 128..=16 << 20);
+        /// Deepest nesting of arrays and objects in a command.
+        payload_depth_max: usize = count("PAYLOAD_DEPTH_MAX", "128", 1..=1024, "LEVELS");
+        /// Most connections at once; 0 is what the limit on open files allows.
+        connections_max: Option<usize> = optional("MAX_CONNECTIONS", "0", 0..=10_000_000, "CONNECTIONS");
+        /// Most topics at once.
+        topics_max: usize = count("MAX_TOPICS", "100000", 1..=10_000_000, "TOPICS");
+        /// Most topics that one connection is subscribed to.
+        subscriptions_max: usize = count("MAX_SUBSCRIPTIONS_PER_CONNECTION", "1000", 1..=1_000_000, "TOPICS");
+        /// Batches of commands that wait for one shard; connections wait when it is full.
+        inbox_size: usize = count("SHARD_INBOX_SIZE", "4096", 1..=1_048_576, "BATCHES");
+        /// Commands of one connection that are not answered yet.
+        commands_in_flight_max: usize = count("COMMANDS_IN_FLIGHT_MAX", "1024", 1..=65_536, "COMMANDS");
+        /// Unsent replies after which a connection is no longer read.
+        reply_bytes_max: usize = bytes("REPLY_BUFFER_MAX", "262144", 4096..=1 << 30);
+        /// Longest body of a REST request.
+        http_body_bytes_max: usize = bytes("HTTP_BODY_MAX", "65536", 256..=16 << 20);
+    }
+    "Timeouts" {
+        /// Pause between two heartbeats; below `PONG_WAIT_SEC`.
+        ping_period: Duration = seconds("PING_PERIOD_SEC", "30", 1);
+        /// Silence of a client after which it is disconnected.
+        pong_wait: Duration = seconds("PONG_WAIT_SEC", "60", 1);
+        /// Send the heartbeat also as an info message, for clients that cannot see pings.
+        heartbeat_info: bool = switch("HEARTBEAT_INFO", "true");
+        /// How long a socket may take no byte before it is disconnected.
+        write_wait: Duration = seconds("WRITE_WAIT_SEC", "10", 1);
+        /// Time for a client to send an HTTP request.
+        read_timeout: Duration = seconds("READ_TIMEOUT_SEC", "15", 1);
+        /// Time for an HTTP response to leave.
+        write_timeout: Duration = seconds("WRITE_TIMEOUT_SEC", "15", 1);
+        /// Silence after which an HTTP connection is closed; 0 never closes it.
+        idle_timeout: Option<Duration> =
+            number("IDLE_TIMEOUT_SEC", "0", 0..=rule::DAY_SEC, "SECONDS", |n| {
+                Some((n > 0).then(|| Duration::from_secs(n)))
+            });
+        /// Time for a closed connection to read its close frame.
+        close_wait: Duration = seconds("CLOSE_WAIT_SEC", "2", 0);
+        /// Pause between the `shutting_down` notice and the close.
+        drain_grace: Duration = millis("DRAIN_GRACE_MS", "250", 0);
+        /// Longest time that a shutdown may take; above `DRAIN_GRACE_MS`.
+        shutdown_timeout: Duration = seconds("SHUTDOWN_TIMEOUT_SEC", "10", 1);
+    }
+    "Access" {
+        /// Ask every client for an API key.
+        auth_enabled: bool = switch("AUTH_ENABLED", "false");
+        /// Keys, comma separated. A flag shows in the process list: use the variable.
+        api_keys: ApiKeys =
+            text("API_KEYS", "", "KEYS", "keys in UTF-8, comma separated", |text| Some(ApiKeys::parse(text))).secret();
+        /// Time for a new connection to send its key.
+        auth_timeout: Duration = seconds("AUTH_TIMEOUT_SEC", "10", 1);
+        /// Ask for the key on /metrics too.
+        metrics_auth: bool = switch("METRICS_AUTH", "false");
+    }
+    "Logs" {
+        /// Least important log line that is written.
+        log_level: Level = one_of("LOG_LEVEL", "info", LOG_LEVELS)
+            .or(&GIN_MODE, "Log level debug or info, where LOG_LEVEL is not given.");
+        /// Log lines for people or for programs.
+        log_format: LogFormat = one_of("LOG_FORMAT", "text", LogFormat::NAMES);
+    }
+}
+
+impl Config {
+    /// Reads the settings from the flags, then the environment, then the defaults; an empty variable counts as not set.
+    ///
+    /// `args` come from a command made with [`flags`]; `env` is [`process_env`] outside tests.
+    pub fn load(
+        args: &ArgMatches,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Vec<SettingError>> {
+        let given_as_flag = |name: &str| args.try_get_one::<OsString>(name).ok().flatten().cloned();
+        Self::from_sources(&given_as_flag, env)
+    }
+
+    /// The address to listen on.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.host, self.port)
+    }
+
+    /// The number of shards: as configured, or one for each core that this process may use.
+    pub fn shard_count(&self) -> usize {
+        match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+            shards => shards,
+        }
+    }
+
+    fn from_sources(
+        flag: &dyn Fn(&str) -> Option<OsString>,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Vec<SettingError>> {
+        let mut reader = Reader::new(flag, env);
+        let config = Self::read(&mut reader);
+        let mut errors = reader.into_errors();
+        // Beside a value that is bad already, a relation would be to its default, which nobody asked for.
+        let bad: Vec<_> = errors.iter().map(SettingError::variable).collect();
+        let conflicts = config.conflicts().into_iter();
+        errors.extend(
+            conflicts
+                .filter(|(pair, _)| !pair.iter().any(|name| bad.contains(name)))
+                .map(|(_, error)| error),
+        );
+        if errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// The relations that do not hold between settings each allowed on its own, with the two that each is between.
+    fn conflicts(&self) -> Vec<([&'static str; 2], SettingError)> {
+        let mut conflicts = Vec::new();
+        let mut conflict = |pair: [&'static str; 2], value: u128, allowed: String| {
+            conflicts.push((pair, SettingError::new(pair[0], value, allowed)));
+        };
+        if self.ping_period >= self.pong_wait {
+            let (period, wait) = (self.ping_period.as_secs(), self.pong_wait.as_secs());
+            let pair = ["PING_PERIOD_SEC", "PONG_WAIT_SEC"];
+            conflict(pair, period.into(), format!("below {}={wait}", pair[1]));
+        }
+        if self.drain_grace >= self.shutdown_timeout {
+            let (grace, most) = (
+                self.drain_grace.as_millis(),
+                self.shutdown_timeout.as_secs(),
+            );
+            let pair = ["DRAIN_GRACE_MS", "SHUTDOWN_TIMEOUT_SEC"];
+            conflict(pair, grace, format!("below {}={most}", pair[1]));
+        }
+        if self.auth_enabled && self.api_keys.is_empty() {
+            let pair = ["API_KEYS", "AUTH_ENABLED"];
+            let allowed = "at least one key when AUTH_ENABLED is true";
+            conflicts.push((pair, SettingError::new(pair[0], "", allowed)));
+        }
+        conflicts
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::from_sources(&|_| None, &|_| None)
+            .expect("a test holds every default against its own rule")
+    }
+}
+
+/// The flags of the broker, one for each setting, for a clap command.
+pub fn flags() -> Vec<Arg> {
+    rows().map(Row::flag).collect()
+}
+
+/// One variable of the environment of this process.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
+pub fn process_env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,369 @@
+//! How one setting is read: where it is looked for, what is allowed, and what is said when it is not.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Arg;
+use clap::builder::OsStringValueParser;
+
+/// The longest time that a setting may name.
+pub(super) const DAY_SEC: u64 = 86_400;
+
+/// Longer values are cut in an error, which is to stay one line.
+const SHOWN_CHARS_MAX: usize = 60;
+
+const SWITCH_ON: &[&str] = &["1", "t", "T", "true", "TRUE", "True"];
+const SWITCH_OFF: &[&str] = &["0", "f", "F", "false", "FALSE", "False"];
+
+/// One row of the table: a setting and how its text becomes a `T`.
+#[derive(Debug)]
+pub(super) struct Rule<T: 'static> {
+    env: &'static str,
+    default: &'static str,
+    /// What the value is called in the help: its unit.
+    unit: &'static str,
+    parser: Parser<T>,
+    /// A secret's value never appears in an error.
+    secret: bool,
+    /// Read where this setting is not given, with the reason for its help.
+    fallback: Option<(&'static Self, &'static str)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Parser<T: 'static> {
+    Number {
+        least: u64,
+        most: u64,
+        convert: fn(u64) -> Option<T>,
+    },
+    OneOf(&'static [(&'static str, T)]),
+    Text {
+        allowed: &'static str,
+        parse: fn(&str) -> Option<T>,
+    },
+}
+
+/// A whole number within bounds, in words of the caller.
+pub(super) const fn number<T>(
+    env: &'static str,
+    default: &'static str,
+    bounds: RangeInclusive<u64>,
+    unit: &'static str,
+    convert: fn(u64) -> Option<T>,
+) -> Rule<T> {
+    let parser = Parser::Number {
+        least: *bounds.start(),
+        most: *bounds.end(),
+        convert,
+    };
+    Rule {
+        env,
+        default,
+        unit,
+        parser,
+        secret: false,
+        fallback: None,
+    }
+}
+
+/// A whole number where 0 means that there is none.
+pub(super) const fn optional<T: TryFrom<u64>>(
+    env: &'static str,
+    default: &'static str,
+    bounds: RangeInclusive<u64>,
+    unit: &'static str,
+) -> Rule<Option<T>> {
+    number(env, default, bounds, unit, |n| {
+        T::try_from(n).ok().map(|value| (n > 0).then_some(value))
+    })
+}
+
+/// A number of things.
+pub(super) const fn count<T: TryFrom<u64>>(
+    env: &'static str,
+    default: &'static str,
+    bounds: RangeInclusive<u64>,
+    unit: &'static str,
+) -> Rule<T> {
+    number(env, default, bounds, unit, |n| T::try_from(n).ok())
+}
+
+/// A size in bytes.
+pub(super) const fn bytes(
+    env: &'static str,
+    default: &'static str,
+    bounds: RangeInclusive<u64>,
+) -> Rule<usize> {
+    count(env, default, bounds, "BYTES")
+}
+
+/// A time in seconds, up to a day.
+pub(super) const fn seconds(
+    env: &'static str,
+    default: &'static str,
+    least: u64,
+) -> Rule<Duration> {
+    number(env, default, least..=DAY_SEC, "SECONDS", |n| {
+        Some(Duration::from_secs(n))
+    })
+}
+
+/// A time in milliseconds, up to a day.
+pub(super) const fn millis(env: &'static str, default: &'static str, least: u64) -> Rule<Duration> {
+    number(env, default, least..=DAY_SEC * 1000, "MILLISECONDS", |n| {
+        Some(Duration::from_millis(n))
+    })
+}
+
+/// One of a few names, in any case.
+pub(super) const fn one_of<T>(
+    env: &'static str,
+    default: &'static str,
+    names: &'static [(&'static str, T)],
+) -> Rule<T> {
+    Rule {
+        env,
+        default,
+        unit: "NAME",
+        parser: Parser::OneOf(names),
+        secret: false,
+        fallback: None,
+    }
+}
+
+/// On or off, in every spelling of Go's `strconv.ParseBool`, which the contract comes from.
+pub(super) const fn switch(env: &'static str, default: &'static str) -> Rule<bool> {
+    text(
+        env,
+        default,
+        SWITCH_UNIT,
+        "true or false (or 1, 0, t, f)",
+        |text| {
+            let on = SWITCH_ON.contains(&text);
+            (on || SWITCH_OFF.contains(&text)).then_some(on)
+        },
+    )
+}
+
+const SWITCH_UNIT: &str = "true|false";
+
+/// Anything else: `parse` says whether it is allowed.
+pub(super) const fn text<T>(
+    env: &'static str,
+    default: &'static str,
+    unit: &'static str,
+    allowed: &'static str,
+    parse: fn(&str) -> Option<T>,
+) -> Rule<T> {
+    Rule {
+        env,
+        default,
+        unit,
+        parser: Parser::Text { allowed, parse },
+        secret: false,
+        fallback: None,
+    }
+}
+
+impl<T: Clone> Rule<T> {
+    /// The same rule for a value that must not be shown.
+    pub(super) const fn secret(self) -> Self {
+        Self {
+            secret: true,
+            ..self
+        }
+    }
+
+    /// The same rule, with another setting that counts where this one is not given.
+    pub(super) const fn or(self, fallback: &'static Self, reason: &'static str) -> Self {
+        Self {
+            fallback: Some((fallback, reason)),
+            ..self
+        }
+    }
+
+    fn parse(&self, text: &str) -> Option<T> {
+        match &self.parser {
+            Parser::Number {
+                least,
+                most,
+                convert,
+            } => {
+                let number = text
+                    .parse()
+                    .ok()
+                    .filter(|number| (least..=most).contains(&number))?;
+                convert(number)
+            }
+            Parser::OneOf(names) => names
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(text))
+                .map(|(_, value)| value.clone()),
+            Parser::Text { parse, .. } => parse(text),
+        }
+    }
+
+    fn allowed(&self) -> String {
+        match &self.parser {
+            Parser::Number { least, most, .. } => format!("a whole number from {least} to {most}"),
+            Parser::OneOf(names) => names
+                .iter()
+                .map(|(name, _)| *name)
+                .collect::<Vec<_>>()
+                .join(" or "),
+            Parser::Text { allowed, .. } => (*allowed).to_owned(),
+        }
+    }
+}
+
+/// A setting that does not parse or makes no sense. Its text is one line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable}={value}: must be {allowed}")]
+pub struct SettingError {
+    variable: &'static str,
+    value: String,
+    allowed: String,
+}
+
+impl SettingError {
+    pub(super) fn new(
+        variable: &'static str,
+        value: impl Display,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            variable,
+            value: value.to_string(),
+            allowed: allowed.into(),
+        }
+    }
+
+    /// The name of the setting.
+    pub fn variable(&self) -> &'static str {
+        self.variable
+    }
+}
+
+type Source<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Reads settings and gathers what is wrong with them.
+pub(super) struct Reader<'a> {
+    flag: Source<'a>,
+    env: Source<'a>,
+    errors: Vec<SettingError>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(flag: Source<'a>, env: Source<'a>) -> Self {
+        Self {
+            flag,
+            env,
+            errors: Vec::new(),
+        }
+    }
+
+    /// The value of a setting. Where it is bad, that is noted among the errors and its default stands in, so that the
+    /// settings after it are read all the same.
+    pub(super) fn read<T: Clone>(&mut self, rule: &Rule<T>) -> T {
+        let fallback = rule.fallback.map(|(fallback, _)| self.read(fallback));
+        let given = self
+            .given(rule.env)
+            .and_then(|text| self.parse(rule, &text));
+        given.or(fallback).unwrap_or_else(|| {
+            rule.parse(rule.default)
+                .expect("a test holds every default against its own rule")
+        })
+    }
+
+    pub(super) fn into_errors(self) -> Vec<SettingError> {
+        self.errors
+    }
+
+    /// A flag counts also when it is empty; a variable does not, since Compose files and charts set empty ones.
+    fn given(&self, name: &str) -> Option<OsString> {
+        (self.flag)(name).or_else(|| (self.env)(name).filter(|text| !text.is_empty()))
+    }
+
+    fn parse<T: Clone>(&mut self, rule: &Rule<T>, text: &OsStr) -> Option<T> {
+        let value = text.to_str().and_then(|text| rule.parse(text.trim()));
+        if value.is_none() {
+            let shown = if rule.secret {
+                "(hidden)".to_owned()
+            } else {
+                shown(&text.to_string_lossy())
+            };
+            self.errors
+                .push(SettingError::new(rule.env, shown, rule.allowed()));
+        }
+        value
+    }
+}
+
+/// A value as an error shows it: quoted, so that blanks and line ends are seen, and cut.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((cut, _)) => format!("{:?}…", &text[..cut]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// What the help says about a setting.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) env: &'static str,
+    unit: &'static str,
+    group: &'static str,
+    help: String,
+}
+
+impl Row {
+    /// The row of a rule and, where it has one, the row of its fallback.
+    pub(super) fn with_fallback<T: Clone>(
+        rule: &Rule<T>,
+        group: &'static str,
+        reason: &'static str,
+    ) -> Vec<Self> {
+        let fallback = rule
+            .fallback
+            .map(|(fallback, reason)| Self::new(fallback, group, reason));
+        [Self::new(rule, group, reason)]
+            .into_iter()
+            .chain(fallback)
+            .collect()
+    }
+
+    fn new<T: Clone>(rule: &Rule<T>, group: &'static str, reason: &str) -> Self {
+        let (env, default) = (rule.env, rule.default);
+        let allowed = rule.allowed();
+        let help = format!(
+            "{}\n{env}={default}: {allowed}",
+            reason.trim().replace('`', "")
+        );
+        Self {
+            env,
+            unit: rule.unit,
+            group,
+            help,
+        }
+    }
+
+    /// The clap argument of this row, named after the variable so that both are found under one name.
+    pub(super) fn flag(self) -> Arg {
+        // clap wants static names, and there is one small string for each setting.
+        let long: &'static str = self.env.to_ascii_lowercase().replace('_', "-").leak();
+        let arg = Arg::new(self.env)
+            .long(long)
+            .value_name(self.unit)
+            .value_parser(OsStringValueParser::new())
+            .allow_hyphen_values(true)
+            .help_heading(self.group)
+            .help(self.help);
+        if self.unit == SWITCH_UNIT {
+            arg.num_args(0..=1).default_missing_value("true")
+        } else {
+            arg
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The settings that are more than a number or a switch.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+use tracing::Level;
+
+/// The keys that open a broker, kept as digests.
+///
+/// A key itself is never stored: neither a log line nor a core dump can show what was not kept.
+#[derive(Clone, Default)]
+pub struct ApiKeys {
+    digests: Vec<[u8; 32]>,
+}
+
+impl ApiKeys {
+    /// Keys from a comma-separated list; blanks around a key and empty entries do not count.
+    pub fn parse(text: &str) -> Self {
+        let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
+        Self {
+            digests: keys.map(|key| Sha256::digest(key).into()).collect(),
+        }
+    }
+
+    /// Whether no key is configured.
+    pub fn is_empty(&self) -> bool {
+        self.digests.is_empty()
+    }
+
+    /// Whether `key` is one of them.
+    ///
+    /// Compares with every digest, in constant time: the answer takes as long for the first key as for none.
+    pub fn matches(&self, key: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(key).into();
+        self.digests
+            .iter()
+            .fold(Choice::from(0), |found, digest| {
+                found | digest.ct_eq(&given)
+            })
+            .into()
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKeys({})", self.digests.len())
+    }
+}
+
+/// The origins that browsers may connect from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedOrigins {
+    /// Every page may connect.
+    Any,
+    /// Only pages of these origins may.
+    Only(Vec<String>),
+}
+
+impl AllowedOrigins {
+    /// Origins from a comma-separated list; `None` where an entry could never equal an `Origin` header.
+    pub fn parse(text: &str) -> Option<Self> {
+        let origins: Vec<_> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|origin| !origin.is_empty())
+            .collect();
+        if origins.contains(&"*") {
+            return Some(Self::Any);
+        }
+        let origins: Option<Vec<_>> = origins.into_iter().map(parse_origin).collect();
+        origins.map(Self::Only)
+    }
+
+    /// Whether a request with this `Origin` header may connect.
+    ///
+    /// Programs send none; they are not what this guards against.
+    pub fn allows(&self, origin: Option<&str>) -> bool {
+        match (self, origin) {
+            (Self::Any, _) | (_, None) => true,
+            (Self::Only(origins), Some(origin)) => origins
+                .iter()
+                .any(|allowed| allowed.eq_ignore_ascii_case(origin)),
+        }
+    }
+}
+
+/// `scheme://host[:port]`, or the `null` of pages without an origin; a closing slash is what address bars add.
+fn parse_origin(text: &str) -> Option<String> {
+    if text == "null" {
+        return Some(text.to_owned());
+    }
+    let (scheme, rest) = text.split_once("://")?;
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    let plain = !scheme.is_empty()
+        && !host.is_empty()
+        && !host.contains(|c: char| c == '/' || c == '*' || c.is_whitespace());
+    plain.then(|| format!("{scheme}://{host}"))
+}
+
+/// What happens to a connection whose ring is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumerPolicy {
+    /// Its oldest event falls out, and it is told how many did.
+    DropOldest,
+    /// It is told, and closed with 1013.
+    Disconnect,
+}
+
+impl SlowConsumerPolicy {
+    pub(super) const NAMES: &[(&str, Self)] = &[
+        ("drop_oldest", Self::DropOldest),
+        ("disconnect", Self::Disconnect),
+    ];
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object for each line.
+    Json,
+}
+
+impl LogFormat {
+    pub(super) const NAMES: &[(&str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// The names of log levels.
+pub(super) const LOG_LEVELS: &[(&str, Level)] = &[
+    ("trace", Level::TRACE),
+    ("debug", Level::DEBUG),
+    ("info", Level::INFO),
+    ("warn", Level::WARN),
+    ("error", Level::ERROR),
+];
+
+/// What `GIN_MODE` means for the log.
+pub(super) const GIN_MODES: &[(&str, Level)] = &[("debug", Level::DEBUG), ("release", Level::INFO)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_of_the_keys_matches_and_nothing_else() {
+        let keys = ApiKeys::parse(" first , ,second,");
+        assert!(keys.matches("first") && keys.matches("second"));
+        assert!(!keys.matches("") && !keys.matches(" first ") && !keys.matches("firs"));
+        assert!(
+            !ApiKeys::parse(" , ").matches(""),
+            "no key opens a broker that has none"
+        );
+    }
+
+    #[test]
+    fn keys_do_not_show() {
+        assert_eq!(
+            format!("{:?}", ApiKeys::parse("hunter2,hunter3")),
+            "ApiKeys(2)"
+        );
+    }
+
+    #[test]
+    fn origins_are_compared_whole() {
+        let origins = AllowedOrigins::parse("https://a.example/, http://localhost:3000")
+            .expect("two origins");
+        assert!(
+            origins.allows(Some("https://a.example")) && origins.allows(Some("HTTPS://A.example"))
+        );
+        assert!(origins.allows(Some("http://localhost:3000")));
+        assert!(origins.allows(None), "a program sends no origin");
+        assert!(!origins.allows(Some("https://a.example.evil.example")));
+        assert!(!origins.allows(Some("http://localhost")) && !origins.allows(Some("null")));
+    }
+
+    #[test]
+    fn a_star_allows_all_and_a_bare_host_is_refused() {
+        assert_eq!(
+            AllowedOrigins::parse("https://a.example,*"),
+            Some(AllowedOrigins::Any)
+        );
+        assert_eq!(AllowedOrigins::parse("a.example"), None);
+        assert_eq!(AllowedOrigins::parse("https://a.example/path"), None);
+        assert_eq!(AllowedOrigins::parse("https://*.example"), None);
+    }
+}
