@@ -1,6 +1,9 @@
 //! shardcast, an in-memory publish/subscribe broker over WebSockets.
 
-pub mod config;
-pub mod protocol;
-pub mod connection;
+pub mod broker;
 pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod metrics;
+pub mod protocol;
+pub mod server;

@@ -51,6 +51,11 @@ pub fn close(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
     control(out, FINAL_CLOSE, &[&code, reason.as_bytes()].concat());
 }
 
+/// Appends a close frame without a code, the answer to one without.
+pub fn close_without_code(out: &mut Vec<u8>) {
+    control(out, FINAL_CLOSE, b"");
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the payload is cut to 125 bytes first"

@@ -1,0 +1,549 @@
+//! The ring of one connection: live events from every shard, drained by the connection's thread.
+//!
+//! Many [`OutboxSender`]s (one in each subscriber list) push, one [`OutboxReceiver`] takes. A push
+//! never waits: what does not fit pushes the oldest out, and each event that falls out is counted
+//! once, on the side that saw it fall, and announced before the next event that gets through.
+//!
+//! The ring is an `ArrayQueue` of [`Run`]s. Its bound is in *events*, so it cannot be the queue's
+//! own capacity. `state` holds two numbers: `live`, the events that still count, and `debt`, how
+//! many of the oldest events in the queue have been pushed out without having left it yet. The
+//! receiver pays the debt as it takes: it skips that many events from the front. So that a ring
+//! which nobody takes from does not grow, a sender removes the oldest run itself as soon as the
+//! debt covers the longest run that was ever pushed, and so surely the one in front.
+//!
+//! # Memory ordering
+//!
+//! - `state` changes only by compare-exchange (`AcqRel`), so `live` never passes the bound and
+//!   no pushed-out event is in two senders' `dropped`.
+//! - Eviction: a sender raises `evicting`, takes the oldest run, adds its loss to `evicted`, lowers
+//!   `evicting`. The receiver takes a run and then waits for `evicting` to be 0. All four and the
+//!   queue's own head are `SeqCst`: if the sender's run left the queue before the receiver's, the
+//!   receiver sees `evicting` raised or the loss already in `evicted`. So no gap goes unannounced.
+//!   A receiver that passed that wait just before a sender began may pay debt on which the sender
+//!   counted: then the sender's run is lost in full although part of it would have fitted. Such
+//!   events are counted and announced as any other loss, but are in no sender's `dropped`.
+//! - `marked` is cleared by the receiver *before* it takes and set by a sender *after* it pushed
+//!   (both `AcqRel`): a push is taken by this drain or its sender marks for the next.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::run::Run;
+
+/// Names a connection for as long as the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Where a connection lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address {
+    /// The thread that owns the socket.
+    pub home: u32,
+    /// The connection's place among those of its thread.
+    pub slot: u32,
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The run is in the ring.
+    Queued {
+        /// Older events that it pushed out, and events of its own that found no room.
+        dropped: u32,
+        /// Nothing was waiting to be flushed: the connection goes on its thread's dirty list.
+        mark: bool,
+    },
+    /// The connection is gone; the subscriber can be forgotten.
+    Closed,
+}
+
+/// What left the ring.
+#[derive(Debug)]
+pub enum Taken {
+    /// Live events.
+    Events {
+        /// The run.
+        run: Arc<Run>,
+        /// How many of its first events are not to be delivered: they were pushed out.
+        skip: usize,
+        /// Events lost since the last one delivered, these included. To be announced first.
+        lost: u64,
+    },
+    /// The place of the reply with this ticket.
+    Marker(u64),
+}
+
+#[derive(Debug)]
+struct Outbox {
+    id: ConnectionId,
+    address: Address,
+    ring_events_max: u32,
+    /// Any overflow is marked, also while the receiver has stopped taking.
+    overflow_marks: bool,
+    closed: AtomicBool,
+    marked: AtomicBool,
+    overflowed: AtomicBool,
+    /// The longest run ever pushed, in events. Only grows.
+    longest: AtomicU32,
+    evicting: AtomicU32,
+    evicted: AtomicU64,
+    /// `live` in the low half, `debt` in the high half.
+    state: AtomicU64,
+    /// Made at the first event: an idle subscriber has none.
+    ring: OnceLock<ArrayQueue<Arc<Run>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    live: u32,
+    debt: u32,
+}
+
+impl State {
+    fn unpack(word: u64) -> Self {
+        Self {
+            live: (word & u64::from(u32::MAX)) as u32,
+            debt: (word >> 32) as u32,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.live) | u64::from(self.debt) << 32
+    }
+}
+
+impl Outbox {
+    /// Changes `state` by `change`, which returns the new value and a result.
+    fn update<R>(&self, change: impl Fn(State) -> (State, R)) -> R {
+        let mut seen = self.state.load(Ordering::Acquire);
+        loop {
+            let (next, result) = change(State::unpack(seen));
+            match self.state.compare_exchange_weak(
+                seen,
+                next.pack(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return result,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Books `events` that left the queue: first against the debt, the rest off `live`. Returns
+    /// how many of them the debt had already written off.
+    fn settle(&self, events: u32) -> u32 {
+        self.update(|State { live, debt }| {
+            let skip = debt.min(events);
+            let next = State {
+                live: live.saturating_sub(events - skip),
+                debt: debt - skip,
+            };
+            (next, skip)
+        })
+    }
+
+    /// Whether `debt` is no less than the run in front, whichever that is.
+    fn covers_oldest(&self, debt: u32) -> bool {
+        debt >= self.longest.load(Ordering::SeqCst)
+    }
+
+    /// Books a run that a sender removed from the front: all of it is lost.
+    fn write_off(&self, run: &Run) {
+        let events = events_of(run);
+        self.settle(events);
+        self.evicted.fetch_add(u64::from(events), Ordering::SeqCst);
+        run.counters().count_dropped(u64::from(events));
+    }
+}
+
+fn events_of(run: &Run) -> u32 {
+    u32::try_from(run.events()).unwrap_or(u32::MAX)
+}
+
+/// Makes the outbox of one connection: a sender to be cloned into subscriber lists, and the
+/// receiver for the connection's thread. `ring_events_max` is at least 1. With `overflow_marks`
+/// the first overflow is marked even while an earlier mark stands.
+pub fn outbox(
+    id: ConnectionId,
+    address: Address,
+    ring_events_max: u32,
+    overflow_marks: bool,
+) -> (OutboxSender, OutboxReceiver) {
+    let shared = Arc::new(Outbox {
+        id,
+        address,
+        ring_events_max: ring_events_max.max(1),
+        overflow_marks,
+        closed: AtomicBool::new(false),
+        marked: AtomicBool::new(false),
+        overflowed: AtomicBool::new(false),
+        longest: AtomicU32::new(1),
+        evicting: AtomicU32::new(0),
+        evicted: AtomicU64::new(0),
+        state: AtomicU64::new(0),
+        ring: OnceLock::new(),
+    });
+    (OutboxSender(Arc::clone(&shared)), OutboxReceiver(shared))
+}
+
+/// The right to push, held by shards.
+#[derive(Debug, Clone)]
+pub struct OutboxSender(Arc<Outbox>);
+
+impl OutboxSender {
+    /// The connection behind it.
+    pub fn id(&self) -> ConnectionId {
+        self.0.id
+    }
+
+    /// Where that connection lives.
+    pub fn address(&self) -> Address {
+        self.0.address
+    }
+
+    /// Puts `run` on the ring; see the module for what happens when it is full.
+    pub fn push(&self, run: &Arc<Run>) -> Pushed {
+        let outbox = &*self.0;
+        // Relaxed: a push that misses the closing is dropped with the outbox.
+        if outbox.closed.load(Ordering::Relaxed) {
+            return Pushed::Closed;
+        }
+        let events = events_of(run);
+        if outbox.longest.load(Ordering::Relaxed) < events {
+            outbox.longest.fetch_max(events, Ordering::SeqCst);
+        }
+        let (dropped, debt) = outbox.update(|State { live, debt }| {
+            let wanted = live.saturating_add(events);
+            let kept = wanted.min(outbox.ring_events_max);
+            let dropped = wanted - kept;
+            let debt = debt.saturating_add(dropped);
+            (State { live: kept, debt }, (dropped, debt))
+        });
+        self.enqueue(run);
+        if debt > 0 && outbox.covers_oldest(debt) {
+            self.evict(|| {
+                // Looked at again: the receiver may have paid the debt in between.
+                let debt = State::unpack(outbox.state.load(Ordering::SeqCst)).debt;
+                if outbox.covers_oldest(debt) {
+                    outbox.ring.get()?.pop()
+                } else {
+                    None
+                }
+            });
+        }
+        let overflow =
+            dropped > 0 && outbox.overflow_marks && !outbox.overflowed.swap(true, Ordering::AcqRel);
+        // AcqRel: pairs with `OutboxReceiver::unmark`.
+        let mark = !outbox.marked.swap(true, Ordering::AcqRel) || overflow;
+        Pushed::Queued { dropped, mark }
+    }
+
+    /// Holds the place behind all events that are in the ring now for the reply with `ticket`.
+    pub(crate) fn push_marker(&self, ticket: u64) {
+        self.enqueue(&Arc::new(Run::marker(ticket)));
+    }
+
+    fn enqueue(&self, run: &Arc<Run>) {
+        let outbox = &*self.0;
+        // A queue place for each live event and one for each event of the debt that a sender
+        // does not evict yet. A run has one event at least, so only markers can fill it up.
+        let ring = outbox.ring.get_or_init(|| {
+            ArrayQueue::new(outbox.ring_events_max as usize + 2 * super::RUN_EVENTS_LIMIT)
+        });
+        if let Err(run) = ring.push(Arc::clone(run)) {
+            self.evict(|| ring.force_push(Arc::clone(&run)));
+        }
+    }
+
+    /// Removes what `oldest` takes from the ring, as the module's header says.
+    fn evict(&self, oldest: impl Fn() -> Option<Arc<Run>>) {
+        let outbox = &*self.0;
+        outbox.evicting.fetch_add(1, Ordering::SeqCst);
+        let mut evicted = oldest();
+        while let Some(run) = evicted.take() {
+            if run.ticket().is_none() {
+                outbox.write_off(&run);
+            } else {
+                // A marker is never lost. It goes to the back: what it must not overtake is gone.
+                evicted = outbox.ring.get().and_then(|ring| ring.force_push(run));
+            }
+        }
+        outbox.evicting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The right to take, held by the connection's thread.
+#[derive(Debug)]
+pub struct OutboxReceiver(Arc<Outbox>);
+
+impl OutboxReceiver {
+    /// The connection behind it.
+    pub fn id(&self) -> ConnectionId {
+        self.0.id
+    }
+
+    /// Where that connection lives.
+    pub fn address(&self) -> Address {
+        self.0.address
+    }
+
+    /// Another right to push, for a request to a shard.
+    pub fn sender(&self) -> OutboxSender {
+        OutboxSender(Arc::clone(&self.0))
+    }
+
+    /// Says that a drain begins: pushes from here on mark the connection again.
+    pub fn unmark(&self) {
+        self.0.marked.swap(false, Ordering::AcqRel);
+    }
+
+    /// Takes the oldest run.
+    pub fn take(&self) -> Option<Taken> {
+        let outbox = &*self.0;
+        let run = outbox.ring.get()?.pop()?;
+        // A sender between raising and lowering `evicting` has a few instructions to go, as has a
+        // sender inside the queue itself, for which `pop` waits in the same way.
+        let mut spins = 0_u32;
+        while outbox.evicting.load(Ordering::SeqCst) != 0 {
+            spins += 1;
+            if spins.is_multiple_of(64) {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        if let Some(ticket) = run.ticket() {
+            return Some(Taken::Marker(ticket));
+        }
+        let skip = outbox.settle(events_of(&run));
+        if skip > 0 {
+            run.counters().count_dropped(u64::from(skip));
+        }
+        let evicted = match outbox.evicted.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => outbox.evicted.swap(0, Ordering::SeqCst),
+        };
+        Some(Taken::Events {
+            run,
+            skip: skip as usize,
+            lost: evicted + u64::from(skip),
+        })
+    }
+
+    /// Events lost and not announced yet, and not in any run that [`Self::take`] will return: those
+    /// that senders removed. For a connection that ends at its first overflow.
+    pub fn take_lost(&self) -> u64 {
+        self.0.evicted.swap(0, Ordering::SeqCst)
+    }
+
+    /// Whether an event was ever pushed out.
+    pub fn overflowed(&self) -> bool {
+        self.0.overflowed.load(Ordering::Acquire)
+    }
+
+    /// Runs in the ring now.
+    pub fn runs(&self) -> usize {
+        self.0.ring.get().map_or(0, ArrayQueue::len)
+    }
+
+    /// Ends the outbox: later pushes find it closed. Returns nothing and drops nothing: what is
+    /// still in the ring goes with the last reference.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_of(name: u8, events: usize) -> Arc<Run> {
+        let ends: Vec<u32> = (1..=u32::try_from(events).expect("a small test")).collect();
+        Arc::new(Run::new(vec![name; events], &ends, Arc::default()))
+    }
+
+    fn small(ring_events_max: u32) -> (OutboxSender, OutboxReceiver) {
+        outbox(
+            ConnectionId(1),
+            Address { home: 0, slot: 0 },
+            ring_events_max,
+            false,
+        )
+    }
+
+    fn dropped(pushed: Pushed) -> u32 {
+        match pushed {
+            Pushed::Queued { dropped, .. } => dropped,
+            Pushed::Closed => panic!("the outbox is open"),
+        }
+    }
+
+    /// First byte of the next run, what to skip of it, what was lost before.
+    fn take(receiver: &OutboxReceiver) -> (u8, usize, u64) {
+        match receiver.take() {
+            Some(Taken::Events { run, skip, lost }) => (run.frames()[0], skip, lost),
+            other => panic!("events were expected, not {other:?}"),
+        }
+    }
+
+    fn drain(receiver: &OutboxReceiver, got: &mut u64, lost: &mut u64) {
+        while let Some(Taken::Events {
+            run,
+            skip,
+            lost: more,
+        }) = receiver.take()
+        {
+            *got += (run.events() - skip) as u64;
+            *lost += more;
+        }
+    }
+
+    #[test]
+    fn an_empty_outbox_has_no_ring() {
+        let (_sender, receiver) = small(4);
+        assert!(receiver.take().is_none());
+        assert!(receiver.0.ring.get().is_none());
+    }
+
+    #[test]
+    fn the_oldest_falls_out_and_is_announced_with_the_next() {
+        let (sender, receiver) = small(2);
+        let drops: Vec<_> = (0..5)
+            .map(|i| dropped(sender.push(&run_of(i, 1))))
+            .collect();
+        assert_eq!(drops, [0, 0, 1, 1, 1]);
+        let first = take(&receiver);
+        assert_eq!(first, (3, 0, 3));
+        let second = take(&receiver);
+        assert_eq!(second, (4, 0, 0));
+        assert!(receiver.take().is_none());
+    }
+
+    #[test]
+    fn part_of_a_run_falls_out() {
+        let (sender, receiver) = small(4);
+        sender.push(&run_of(0, 3));
+        assert_eq!(dropped(sender.push(&run_of(1, 3))), 2);
+        let first = take(&receiver);
+        assert_eq!(first, (0, 2, 2));
+        let second = take(&receiver);
+        assert_eq!(second, (1, 0, 0));
+    }
+
+    #[test]
+    fn a_run_longer_than_the_ring_keeps_its_newest() {
+        let (sender, receiver) = small(4);
+        assert_eq!(dropped(sender.push(&run_of(0, 7))), 3);
+        let only = take(&receiver);
+        assert_eq!(only, (0, 3, 3));
+        assert_eq!(dropped(sender.push(&run_of(1, 4))), 0);
+    }
+
+    #[test]
+    fn a_ring_that_nobody_reads_holds_its_bound_and_one_longest_run() {
+        let (sender, receiver) = small(10);
+        for i in 0..10_000_usize {
+            sender.push(&run_of(0, 1 + i % 7));
+            let ring = receiver.0.ring.get().expect("made at the first push");
+            assert!(ring.len() <= 10 + 7);
+        }
+    }
+
+    #[test]
+    fn one_mark_for_each_drain() {
+        let (sender, receiver) = small(4);
+        let mark = |pushed| matches!(pushed, Pushed::Queued { mark: true, .. });
+        assert!(mark(sender.push(&run_of(0, 1))));
+        assert!(!mark(sender.push(&run_of(0, 1))));
+        receiver.unmark();
+        assert!(mark(sender.push(&run_of(0, 1))));
+    }
+
+    #[test]
+    fn a_closed_outbox_takes_nothing() {
+        let (sender, receiver) = small(4);
+        receiver.close();
+        assert_eq!(sender.push(&run_of(0, 1)), Pushed::Closed);
+    }
+
+    #[test]
+    fn a_marker_keeps_its_place_and_survives_overflow() {
+        let (sender, receiver) = small(2);
+        sender.push(&run_of(0, 1));
+        sender.push_marker(9);
+        sender.push(&run_of(1, 1));
+        assert_eq!(take(&receiver), (0, 0, 0));
+        assert!(matches!(receiver.take(), Some(Taken::Marker(9))));
+        assert_eq!(take(&receiver), (1, 0, 0));
+
+        sender.push_marker(8);
+        (0..1000).for_each(|i| assert!(dropped(sender.push(&run_of(0, 1))) == u32::from(i > 1)));
+        let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
+        assert_eq!(
+            taken
+                .iter()
+                .filter(|t| matches!(t, Taken::Marker(8)))
+                .count(),
+            1
+        );
+        assert_eq!(taken.len(), 3);
+    }
+
+    /// Four senders and a receiver that stops now and then: every event is taken or announced,
+    /// once, and the order of each sender holds.
+    #[test]
+    fn nothing_is_lost_without_being_counted() {
+        const SENDERS: u32 = 4;
+        const RUNS: u32 = 20_000;
+        let (sender, receiver) = small(16);
+        let (pushed, dropped_by_senders) = std::thread::scope(|scope| {
+            let pushing: Vec<_> = (0..SENDERS)
+                .map(|s| {
+                    let sender = sender.clone();
+                    scope.spawn(move || {
+                        let mut total = (0_u64, 0_u64);
+                        for i in 0..RUNS {
+                            let events = 1 + (i * 7 + s) as usize % 5;
+                            total.0 += events as u64;
+                            total.1 += u64::from(dropped(sender.push(&run_of(0, events))));
+                        }
+                        total
+                    })
+                })
+                .collect();
+            let taking = scope.spawn(|| {
+                let (mut got, mut lost) = (0_u64, 0_u64);
+                let mut turns = 0_u32;
+                while !pushing
+                    .iter()
+                    .all(std::thread::ScopedJoinHandle::is_finished)
+                {
+                    turns += 1;
+                    if turns.is_multiple_of(3) {
+                        std::thread::yield_now();
+                    }
+                    drain(&receiver, &mut got, &mut lost);
+                }
+                drain(&receiver, &mut got, &mut lost);
+                (got, lost + receiver.take_lost(), pushing)
+            });
+            let (got, lost, pushing) = taking.join().expect("the receiver does not panic");
+            let sums = pushing
+                .into_iter()
+                .map(|p| p.join().expect("no sender panics"))
+                .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+            ((sums.0, got, lost), sums.1)
+        });
+        let (sent, got, lost) = pushed;
+        assert_eq!(sent, got + lost);
+        assert!(lost >= dropped_by_senders);
+        assert_eq!(
+            State::unpack(receiver.0.state.load(Ordering::SeqCst)),
+            State { live: 0, debt: 0 }
+        );
+    }
+}

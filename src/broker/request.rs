@@ -1,0 +1,233 @@
+//! What goes into a shard and what comes out of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::history::Kept;
+use super::outbox::{ConnectionId, OutboxSender};
+use super::topic::TopicStats;
+
+/// Something for a shard to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Messages of one connection, for topics of this shard.
+    Publish(Publishes),
+    /// Make a connection a subscriber.
+    Subscribe {
+        /// Who.
+        subscriber: OutboxSender,
+        /// To what.
+        topic: Box<str>,
+        /// Which earlier events it wants.
+        replay: Replay,
+        /// Echoed, as JSON.
+        request_id: Option<Box<str>>,
+    },
+    /// End a subscription.
+    Unsubscribe {
+        /// Who.
+        subscriber: OutboxSender,
+        /// From what.
+        topic: Box<str>,
+        /// Echoed, as JSON.
+        request_id: Option<Box<str>>,
+    },
+    /// A connection has ended; forget its subscriptions to topics of this shard.
+    Leave {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Its topics.
+        topics: Vec<Arc<str>>,
+    },
+    /// Create a topic.
+    Create {
+        /// Its name, checked.
+        name: Box<str>,
+        /// Takes the outcome.
+        reply: oneshot::Sender<Created>,
+    },
+    /// Delete a topic.
+    Delete {
+        /// Its name.
+        name: Box<str>,
+        /// Takes whether there was one.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Describe every topic.
+    Describe {
+        /// Takes the descriptions, in no particular order.
+        reply: oneshot::Sender<Vec<TopicStats>>,
+    },
+    /// Say when everything before this request has been done and handed to the connections.
+    Fence {
+        /// Takes the answer.
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// What became of a creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It is there.
+    Created,
+    /// It was there before.
+    Exists,
+    /// `MAX_TOPICS` are there.
+    LimitReached,
+}
+
+/// Which earlier events a new subscriber wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replay {
+    /// None.
+    None,
+    /// The newest so many.
+    Last(u64),
+    /// All after `seq` of `epoch`.
+    Since {
+        /// The epoch that `seq` belongs to.
+        epoch: Box<str>,
+        /// The last sequence number that the subscriber has.
+        seq: u64,
+    },
+}
+
+/// Messages of one connection, copied out of its read buffer in one piece.
+#[derive(Debug)]
+pub struct Publishes {
+    /// Whose.
+    pub publisher: OutboxSender,
+    /// Names, ids, payloads and request ids, back to back.
+    pub text: String,
+    /// Where each part stands in `text`.
+    pub items: Vec<PublishItem>,
+}
+
+/// One message in [`Publishes`].
+#[derive(Debug, Clone)]
+pub struct PublishItem {
+    topic_start: u32,
+    id_start: u32,
+    payload_start: u32,
+    request_id_start: u32,
+    end: u32,
+    /// The publisher wants an ack.
+    pub ack: bool,
+}
+
+impl Publishes {
+    /// An empty batch of `publisher`.
+    pub fn new(publisher: OutboxSender) -> Self {
+        Self {
+            publisher,
+            text: String::new(),
+            items: Vec::new(),
+        }
+    }
+
+    /// Adds a message. `request_id` is JSON, empty for none.
+    pub fn push(&mut self, topic: &str, id: &str, payload: &str, request_id: &str, ack: bool) {
+        let at = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let topic_start = at(&self.text);
+        self.text.push_str(topic);
+        let id_start = at(&self.text);
+        self.text.push_str(id);
+        let payload_start = at(&self.text);
+        self.text.push_str(payload);
+        let request_id_start = at(&self.text);
+        self.text.push_str(request_id);
+        let end = at(&self.text);
+        self.items.push(PublishItem {
+            topic_start,
+            id_start,
+            payload_start,
+            request_id_start,
+            end,
+            ack,
+        });
+    }
+
+    fn part(&self, range: Range<u32>) -> &str {
+        self.text
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    }
+
+    /// The topic of `item`.
+    pub fn topic(&self, item: &PublishItem) -> &str {
+        self.part(item.topic_start..item.id_start)
+    }
+
+    /// The message id of `item`.
+    pub fn id(&self, item: &PublishItem) -> &str {
+        self.part(item.id_start..item.payload_start)
+    }
+
+    /// The payload of `item`, byte for byte.
+    pub fn payload(&self, item: &PublishItem) -> &str {
+        self.part(item.payload_start..item.request_id_start)
+    }
+
+    /// The request id of `item` as JSON, or empty.
+    pub fn request_id(&self, item: &PublishItem) -> &str {
+        self.part(item.request_id_start..item.end)
+    }
+}
+
+/// When a reply may leave, relative to the live events that wait for the same connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Before all of them.
+    BeforeRing,
+    /// After those that were in the ring when it was made: the marker with this ticket is behind
+    /// them.
+    AfterMarker(u64),
+}
+
+/// A change of what a connection is subscribed to, for its own list.
+#[derive(Debug, Clone)]
+pub enum Membership {
+    /// It has become a subscriber.
+    Joined(Arc<str>),
+    /// It is none any more.
+    Left(Arc<str>),
+}
+
+/// Something for one connection to send, never dropped.
+#[derive(Debug)]
+pub struct Reply {
+    /// To whom.
+    pub to: OutboxSender,
+    /// Complete frames.
+    pub frames: Vec<u8>,
+    /// Replayed events, to be sent after `frames`.
+    pub replay: Vec<Kept>,
+    /// When.
+    pub order: Order,
+    /// How many commands of the connection this answers.
+    pub commands: u32,
+    /// How many bytes of requests it gives back to the connection's budget.
+    pub request_bytes: usize,
+    /// What changed for the connection.
+    pub membership: Option<Membership>,
+}
+
+/// What one turn of a shard has for the connections of one thread.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    /// The shard it comes from.
+    pub shard: usize,
+    /// Replies, in their order for each connection.
+    pub replies: Vec<Reply>,
+    /// Connections whose ring has something for the first time since their last flush.
+    pub dirty: Vec<OutboxSender>,
+}
+
+impl Delivery {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.dirty.is_empty()
+    }
+}

@@ -1,0 +1,109 @@
+//! Consecutive events of one topic, encoded once and shared by every ring and by the history.
+//!
+//! A run is what a ring entry refers to. Under load it holds many events, so that a subscriber
+//! costs one push and one write for all of them; when it is quiet it holds one. Bounds, drops and
+//! order are still counted per event: a run knows where each of its frames ends.
+//!
+//! A run of no events is a marker: it holds a place in a ring for a reply that must not overtake
+//! the events in front of it.
+
+use std::sync::Arc;
+
+use super::topic::TopicCounters;
+
+/// Most bytes of frames in one run of more than one event. With it a full ring holds no more
+/// bytes than it would hold with one event of the largest default size in each place.
+pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
+
+/// Complete WebSocket frames of consecutive events of one topic, immutable once made.
+#[derive(Debug)]
+pub struct Run {
+    frames: Box<[u8]>,
+    /// Where each frame ends in `frames`; empty for a run of one event, which ends at the end.
+    ends: Box<[u32]>,
+    counters: Arc<TopicCounters>,
+    /// Names the reply whose place a marker holds; 0 in a run of events.
+    ticket: u64,
+}
+
+impl Run {
+    /// Takes over `frames`; `ends` has the end of each frame, in order.
+    pub(crate) fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>) -> Self {
+        let ends = if ends.len() > 1 {
+            ends.into()
+        } else {
+            Box::default()
+        };
+        Self {
+            frames: frames.into_boxed_slice(),
+            ends,
+            counters,
+            ticket: 0,
+        }
+    }
+
+    /// Holds the place of the reply with this ticket, which is not 0.
+    pub(crate) fn marker(ticket: u64) -> Self {
+        Self {
+            frames: Box::default(),
+            ends: Box::default(),
+            counters: Arc::default(),
+            ticket,
+        }
+    }
+
+    /// The ticket of a marker.
+    pub(crate) fn ticket(&self) -> Option<u64> {
+        (self.ticket != 0).then_some(self.ticket)
+    }
+
+    /// Events in this run: at least 1, but 0 in a marker.
+    pub fn events(&self) -> usize {
+        if self.ticket == 0 {
+            self.ends.len().max(1)
+        } else {
+            0
+        }
+    }
+
+    /// The byte at which event `index` starts; the length of all frames for an index past the end.
+    pub(crate) fn start_of(&self, index: usize) -> usize {
+        match index {
+            0 => 0,
+            n => self
+                .ends
+                .get(n - 1)
+                .map_or(self.frames.len(), |end| *end as usize),
+        }
+    }
+
+    /// All frames, back to back.
+    pub fn frames(&self) -> &[u8] {
+        &self.frames
+    }
+
+    /// The counters of the topic that these events belong to.
+    pub(crate) fn counters(&self) -> &TopicCounters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_event_starts_where_the_one_before_ends() {
+        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], Arc::default());
+        assert_eq!(run.events(), 3);
+        let starts: Vec<_> = (0..4).map(|i| run.start_of(i)).collect();
+        assert_eq!(starts, [0, 2, 5, 6]);
+    }
+
+    #[test]
+    fn a_single_event_needs_no_table_of_ends() {
+        let run = Run::new(b"abc".to_vec(), &[3], Arc::default());
+        assert_eq!((run.events(), run.start_of(0), run.start_of(1)), (1, 0, 3));
+        assert!(run.ends.is_empty());
+    }
+}

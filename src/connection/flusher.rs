@@ -1,0 +1,347 @@
+//! (8, 9) The worker of a thread: its shard's turns, its mail, and one write for each connection
+//! that has something to send.
+//!
+//! A flush takes the ring *first*, then reads the mail, and writes replies *first*: a shard hands
+//! over a subscribe ack before it pushes the first event that follows it, so whatever event the
+//! flush has taken, its ack is in the queue by then.
+//!
+//! # Cancel safety
+//!
+//! Nothing here awaits but [`work`] between two rounds.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::home::{Home, Letter};
+use super::outgoing::Outgoing;
+use super::{Connection, Phase};
+use crate::broker::inbox::Bell;
+use crate::broker::outbox::Taken;
+use crate::broker::request::{Delivery, Membership, Order, Reply};
+use crate::broker::shard::Shard;
+use crate::config::values::SlowConsumerPolicy;
+use crate::protocol::codes::CloseCode;
+use crate::protocol::reply;
+
+/// Bytes taken from a ring for one write. What waits beyond them stays in the ring, where the
+/// oldest can still be dropped.
+const FLUSH_BYTES_MAX: usize = 64 * 1024;
+
+/// Runs a thread's shard and flushes its connections, forever. `arrived` takes new sockets.
+pub async fn work(
+    home: Rc<Home>,
+    shard: RefCell<Shard>,
+    bell: &Bell,
+    arrived: impl Fn(std::net::TcpStream),
+) {
+    poll_fn(|cx| {
+        bell.answer(cx.waker());
+        read_mail(&home, &arrived);
+        flush_ready(&home, &arrived);
+        let mut shard = shard.borrow_mut();
+        if shard.has_work() && home.may_shard_turn() {
+            shard.turn(home.timestamp(), &mut |thread, delivery| {
+                if let Some(mailbox) = home.process.mailboxes.get(thread) {
+                    if thread == home.index {
+                        receive(&home, delivery);
+                    } else {
+                        mailbox.send(Letter::Delivery(delivery));
+                    }
+                }
+            });
+            flush_ready(&home, &arrived);
+            if shard.has_work() {
+                bell.ring();
+            }
+        }
+        if home.has_ready() {
+            bell.ring();
+        }
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+/// Turns the deadlines of a thread, forever.
+pub async fn tend(home: Rc<Home>) {
+    let mut ticks = tokio::time::interval(super::deadlines::TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        home.turn_deadlines(|connection| super::look_at(&home, connection));
+        if home.has_ready() {
+            home.ring();
+        }
+    }
+}
+
+fn read_mail(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
+    while let Some(letter) = home.next_letter() {
+        match letter {
+            Letter::Delivery(delivery) => {
+                home.owe(delivery.shard);
+                receive(home, delivery);
+            }
+            Letter::Socket(socket) => arrived(socket),
+            Letter::Drain(done) => {
+                home.draining.set(true);
+                home.all()
+                    .iter()
+                    .for_each(|connection| connection.say_goodbye(home));
+                done.send(()).ok();
+            }
+            Letter::Finish(done) => {
+                home.all()
+                    .iter()
+                    .for_each(|connection| connection.leave(home));
+                home.finishing.replace(Some(done));
+                home.finish_if_empty();
+            }
+        }
+    }
+}
+
+/// Sorts a delivery to its connections.
+fn receive(home: &Home, delivery: Delivery) {
+    for reply in delivery.replies {
+        if let Some(connection) = home.find(reply.to.id(), reply.to.address()) {
+            connection.take_reply(home, reply);
+        }
+    }
+    for sender in delivery.dirty {
+        if let Some(connection) = home.find(sender.id(), sender.address()) {
+            home.make_ready(&connection);
+        }
+    }
+}
+
+/// Flushes every connection that is ready, once.
+fn flush_ready(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
+    for connection in home.take_ready() {
+        connection.ready.set(false);
+        flush(home, &connection, || read_mail(home, arrived));
+    }
+    home.settle();
+}
+
+/// Writes what waits for `connection`, until its socket takes no more. `between` is called after
+/// the ring has been taken and before anything is written.
+fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
+    if connection.parked.get() {
+        if connection.outbox.overflowed() {
+            end_slow_consumer(home, connection);
+        }
+        return;
+    }
+    if connection.phase.get() == Phase::Ended {
+        return;
+    }
+    let mut popped = home.popped.take();
+    let more = take_ring(connection, &mut popped);
+    between();
+    let mut out = connection.out.borrow_mut();
+    out.lend(home.spare.take());
+    for taken in popped.drain(..) {
+        connection.queue(home, &mut out, taken);
+    }
+    home.popped.replace(popped);
+    if home.config().slow_consumer_policy == SlowConsumerPolicy::Disconnect
+        && connection.outbox.overflowed()
+    {
+        drop(out);
+        end_slow_consumer(home, connection);
+        out = connection.out.borrow_mut();
+    }
+    write_all(home, connection, &mut out);
+    if !out.is_empty() {
+        return;
+    }
+    home.spare.replace(out.take_spare());
+    drop(out);
+    if more {
+        home.make_ready(connection);
+        return;
+    }
+    match connection.phase.get() {
+        Phase::Leaving if connection.outbox.runs() == 0 && connection.in_flight.get() == 0 => {
+            connection.close(home, Some(CloseCode::GOING_AWAY), "server is shutting down");
+        }
+        // The client's end of the stream is awaited: closing now could destroy what it has not
+        // read yet.
+        Phase::Closing => drop(
+            socket2::SockRef::from(connection.writer.as_ref()).shutdown(std::net::Shutdown::Write),
+        ),
+        _ => {}
+    }
+    if connection.paused.get() {
+        connection.wake();
+    }
+}
+
+/// Takes runs from the ring, up to the bound of one write. True if more may be left.
+fn take_ring(connection: &Connection, popped: &mut Vec<Taken>) -> bool {
+    if connection.is_over() {
+        return false;
+    }
+    connection.outbox.unmark();
+    let mut bytes = connection.out.borrow().bytes();
+    while bytes < FLUSH_BYTES_MAX {
+        let Some(taken) = connection.outbox.take() else {
+            return false;
+        };
+        if let Taken::Events { run, skip, .. } = &taken {
+            bytes += run.frames().len() - run.start_of(*skip);
+        }
+        popped.push(taken);
+    }
+    true
+}
+
+fn write_all(home: &Home, connection: &Rc<Connection>, out: &mut Outgoing) {
+    while !out.is_empty() {
+        home.counters.writes.add(1);
+        match out.write(connection.writer.as_ref()) {
+            Ok((_, live)) => {
+                home.counters.delivered.add(live as u64);
+                connection.stalled.set(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.parked.set(true);
+                if connection.stalled.get().is_none() {
+                    connection.stalled.set(Some(home.tick()));
+                }
+                connection.watch(home);
+                connection.wake();
+                return;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => {
+                connection.end();
+                return;
+            }
+        }
+    }
+}
+
+/// `SLOW_CONSUMER_POLICY=disconnect`: the notice with the count so far, then the close.
+fn end_slow_consumer(home: &Home, connection: &Rc<Connection>) {
+    if connection.is_over() {
+        return;
+    }
+    home.counters.slow_disconnects.add(1);
+    tracing::info!(
+        client = connection.label(),
+        "disconnected: its ring overflowed"
+    );
+    let mut lost = connection.outbox.take_lost();
+    let mut discarded = 0;
+    while let Some(taken) = connection.outbox.take() {
+        if let Taken::Events {
+            run,
+            skip,
+            lost: more,
+        } = taken
+        {
+            lost += more;
+            discarded += run.events() - skip;
+        }
+    }
+    home.counters.discarded.add(discarded as u64);
+    let ts = home.timestamp();
+    if lost > 0 {
+        connection.send(home, |out| reply::slow_consumer(out, lost, ts));
+    }
+    connection.close(home, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
+}
+
+impl Connection {
+    /// Called by the task when the socket takes bytes again.
+    pub(crate) fn unpark(self: &Rc<Self>, home: &Home) {
+        self.parked.set(false);
+        home.make_ready(self);
+        home.ring();
+    }
+
+    /// Puts what left the ring behind what is to be written, the notice of a loss in front of it.
+    fn queue(&self, home: &Home, out: &mut Outgoing, taken: Taken) {
+        match taken {
+            Taken::Events { run, skip, lost } => {
+                if lost > 0 {
+                    let ts = home.timestamp();
+                    out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
+                }
+                let live = run.events() - skip;
+                let start = run.start_of(skip);
+                out.push_events(run, start, live);
+            }
+            Taken::Marker(ticket) => {
+                let mut placed = self.placed.borrow_mut();
+                match placed.replies.iter().position(|(of, _)| *of == ticket) {
+                    Some(index) => {
+                        if let Some((_, reply)) = placed.replies.remove(index) {
+                            drop(placed);
+                            self.queue_reply(home, out, reply);
+                        }
+                    }
+                    None => placed.early.push(ticket),
+                }
+            }
+        }
+    }
+
+    /// A reply has come: to the queue, or kept until its place in the ring comes up.
+    fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
+        if let Order::AfterMarker(ticket) = reply.order {
+            let mut placed = self.placed.borrow_mut();
+            match placed.early.iter().position(|of| *of == ticket) {
+                Some(index) => drop(placed.early.swap_remove(index)),
+                None => {
+                    placed.replies.push_back((ticket, reply));
+                    home.make_ready(self);
+                    return;
+                }
+            }
+        }
+        self.queue_reply(home, &mut self.out.borrow_mut(), reply);
+        home.make_ready(self);
+    }
+
+    fn queue_reply(&self, home: &Home, out: &mut Outgoing, reply: Reply) {
+        self.in_flight
+            .set(self.in_flight.get().saturating_sub(reply.commands));
+        self.in_flight_bytes.set(
+            self.in_flight_bytes
+                .get()
+                .saturating_sub(reply.request_bytes),
+        );
+        if self.is_over() {
+            return;
+        }
+        out.push_replies(reply.frames);
+        for kept in reply.replay {
+            out.push_events(kept.run, kept.start, 0);
+        }
+        let mut topics = self.topics.borrow_mut();
+        let before = topics.is_empty();
+        match reply.membership {
+            None => {}
+            Some(Membership::Joined(topic)) => topics.push(topic),
+            Some(Membership::Left(topic)) => {
+                if let Some(index) = topics.iter().position(|of| *of == topic) {
+                    topics.swap_remove(index);
+                }
+                if topics.is_empty() {
+                    *topics = Vec::new();
+                }
+            }
+        }
+        match (before, topics.is_empty()) {
+            (true, false) => home.counters.subscribers.add(1),
+            (false, true) => home.counters.subscribers.sub(1),
+            _ => {}
+        }
+    }
+}
