@@ -37,7 +37,7 @@ enum Failure {
     Health(#[from] HealthError),
     #[error("{code}: {message}")]
     Server { code: String, message: String },
-    #[error("{0} commands failed")]
+    #[error("{0} of the commands failed")]
     Commands(u64),
     #[error("no answer from the server for {0} s")]
     NoAnswer(u64),

@@ -169,7 +169,7 @@ mod tests {
              error: unknown command 'fly'; help lists those there are\n\
              pong\n"
         );
-        assert_eq!(result.expect_err("two failed"), "2 commands failed");
+        assert_eq!(result.expect_err("two failed"), "2 of the commands failed");
     }
 
     #[tokio::test]
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(out, b"error: no answer within 5 s\n");
         assert_eq!(
             result.expect_err("it failed").to_string(),
-            "1 commands failed"
+            "1 of the commands failed"
         );
     }
 
