@@ -151,6 +151,34 @@ impl Outbox {
         debt >= self.longest.load(Ordering::SeqCst)
     }
 
+    fn ring(&self) -> &ArrayQueue<Arc<Run>> {
+        self.ring.get_or_init(|| {
+            ArrayQueue::new(self.ring_events_max as usize + 2 * super::RUN_EVENTS_LIMIT)
+        })
+    }
+
+    /// Does `evict` as the module's header says. Its result says only that something was evicted.
+    fn evicting(&self, evict: impl FnOnce() -> bool) {
+        self.evicting.fetch_add(1, Ordering::SeqCst);
+        evict();
+        self.evicting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Writes off what was removed from the front. True if that was events. A marker is never
+    /// lost: it goes to the back, as what it must not overtake is gone, and what falls out for it
+    /// is written off in its stead.
+    fn bury(&self, removed: Option<Arc<Run>>) -> bool {
+        let mut removed = removed;
+        while let Some(run) = removed {
+            if run.ticket().is_none() {
+                self.write_off(&run);
+                return true;
+            }
+            removed = self.ring().force_push(run);
+        }
+        false
+    }
+
     /// Books a run that a sender removed from the front: all of it is lost.
     fn write_off(&self, run: &Run) {
         let events = events_of(run);
@@ -223,16 +251,22 @@ impl OutboxSender {
             let debt = debt.saturating_add(dropped);
             (State { live: kept, debt }, (dropped, debt))
         });
-        self.enqueue(run);
+        // A queue place for each live event and one for each event of the debt that a sender does
+        // not evict yet. A run has one event at least, so only markers can fill it up.
+        let ring = outbox.ring();
+        if let Err(run) = ring.push(Arc::clone(run)) {
+            outbox.evicting(|| outbox.bury(ring.force_push(run)));
+        }
         if debt > 0 && outbox.covers_oldest(debt) {
-            self.evict(|| {
+            outbox.evicting(|| {
                 // Looked at again: the receiver may have paid the debt in between.
                 let debt = State::unpack(outbox.state.load(Ordering::SeqCst)).debt;
-                if outbox.covers_oldest(debt) {
-                    outbox.ring.get()?.pop()
+                let places = if outbox.covers_oldest(debt) {
+                    ring.len()
                 } else {
-                    None
-                }
+                    0
+                };
+                (0..places).any(|_| outbox.bury(ring.pop()))
             });
         }
         let overflow =
@@ -243,36 +277,9 @@ impl OutboxSender {
     }
 
     /// Holds the place behind all events that are in the ring now for the reply with `ticket`.
-    pub(crate) fn push_marker(&self, ticket: u64) {
-        self.enqueue(&Arc::new(Run::marker(ticket)));
-    }
-
-    fn enqueue(&self, run: &Arc<Run>) {
-        let outbox = &*self.0;
-        // A queue place for each live event and one for each event of the debt that a sender
-        // does not evict yet. A run has one event at least, so only markers can fill it up.
-        let ring = outbox.ring.get_or_init(|| {
-            ArrayQueue::new(outbox.ring_events_max as usize + 2 * super::RUN_EVENTS_LIMIT)
-        });
-        if let Err(run) = ring.push(Arc::clone(run)) {
-            self.evict(|| ring.force_push(Arc::clone(&run)));
-        }
-    }
-
-    /// Removes what `oldest` takes from the ring, as the module's header says.
-    fn evict(&self, oldest: impl Fn() -> Option<Arc<Run>>) {
-        let outbox = &*self.0;
-        outbox.evicting.fetch_add(1, Ordering::SeqCst);
-        let mut evicted = oldest();
-        while let Some(run) = evicted.take() {
-            if run.ticket().is_none() {
-                outbox.write_off(&run);
-            } else {
-                // A marker is never lost. It goes to the back: what it must not overtake is gone.
-                evicted = outbox.ring.get().and_then(|ring| ring.force_push(run));
-            }
-        }
-        outbox.evicting.fetch_sub(1, Ordering::SeqCst);
+    /// False if there is no place: the ring is full of such markers.
+    pub(crate) fn push_marker(&self, ticket: u64) -> bool {
+        self.0.ring().push(Arc::new(Run::marker(ticket))).is_ok()
     }
 }
 

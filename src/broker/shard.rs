@@ -544,8 +544,11 @@ impl Shard {
 /// Holds the place behind what is in the connection's ring now.
 fn after_ring(to: &OutboxSender, tickets: &mut u64) -> Order {
     *tickets = tickets.wrapping_add(TICKET_STEP);
-    to.push_marker(*tickets);
-    Order::AfterMarker(*tickets)
+    if to.push_marker(*tickets) {
+        Order::AfterMarker(*tickets)
+    } else {
+        Order::BeforeRing
+    }
 }
 
 /// A reply to one command, still without a frame.

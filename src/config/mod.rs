@@ -210,7 +210,7 @@ impl Config {
         if self.auth_enabled && self.api_keys.is_empty() {
             let pair = ["API_KEYS", "AUTH_ENABLED"];
             let allowed = "at least one key when AUTH_ENABLED is true";
-            conflicts.push((pair, SettingError::new(pair[0], "", allowed)));
+            conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
         }
         conflicts
     }

@@ -207,7 +207,15 @@ impl<T: Clone> Rule<T> {
 
     fn allowed(&self) -> String {
         match &self.parser {
-            Parser::Number { least, most, .. } => format!("a whole number from {least} to {most}"),
+            Parser::Number { .. } => format!("a whole number from {}", self.range()),
+            _ => self.range(),
+        }
+    }
+
+    /// What is allowed, in the few words that the help has room for.
+    fn range(&self) -> String {
+        match &self.parser {
+            Parser::Number { least, most, .. } => format!("{least} to {most}"),
             Parser::OneOf(names) => names
                 .iter()
                 .map(|(name, _)| *name)
@@ -336,7 +344,7 @@ impl Row {
 
     fn new<T: Clone>(rule: &Rule<T>, group: &'static str, reason: &str) -> Self {
         let (env, default) = (rule.env, rule.default);
-        let allowed = rule.allowed();
+        let allowed = rule.range();
         let help = format!(
             "{}\n{env}={default}: {allowed}",
             reason.trim().replace('`', "")

@@ -1,0 +1,154 @@
+//! `shardcast health`: asks a broker how it is, for people and for container health checks.
+
+use std::io::Write;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Failure;
+use super::url::{ServerUrl, UrlError};
+
+/// How long a healthy broker takes at most: a check that hangs is a check that failed.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// More than any answer of a broker.
+const BODY_BYTES_MAX: usize = 65_536;
+
+/// Why there is no good health to report.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HealthError {
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, std::io::Error),
+    #[error("{0} did not answer as an HTTP server: {1}")]
+    Http(String, Box<dyn std::error::Error + Send + Sync>),
+    #[error("{0} did not answer within {n} s", n = TIMEOUT.as_secs())]
+    NoAnswer(String),
+    #[error("{0} answered with HTTP {1}")]
+    Unwell(String, StatusCode),
+}
+
+/// Prints the answer to `GET /health`; an error unless it is a 200.
+pub(super) async fn health(url: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    let url = ServerUrl::health(url).map_err(HealthError::from)?;
+    let answer = timeout(TIMEOUT, ask(&url)).await;
+    let (status, body) = answer.map_err(|_| HealthError::NoAnswer(url.authority()))??;
+    if !body.is_empty() {
+        writeln!(out, "{}", String::from_utf8_lossy(&body).trim_end())?;
+    }
+    match status {
+        StatusCode::OK => Ok(()),
+        status => Err(HealthError::Unwell(url.authority(), status).into()),
+    }
+}
+
+async fn ask(url: &ServerUrl) -> Result<(StatusCode, Bytes), HealthError> {
+    let socket = TcpStream::connect((url.host.as_str(), url.port))
+        .await
+        .map_err(|error| HealthError::Connect(url.authority(), error))?;
+    exchange(url, socket)
+        .await
+        .map_err(|error| HealthError::Http(url.authority(), error))
+}
+
+async fn exchange(
+    url: &ServerUrl,
+    socket: TcpStream,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let request = Request::get(&url.target)
+        .header(HOST, url.authority())
+        .body(Empty::<Bytes>::new())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    // Its errors come out of the request too, which is where they can be reported.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), BODY_BYTES_MAX)
+        .collect()
+        .await?;
+    Ok((status, body.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn health_of(response: &'static str) -> (Result<(), Failure>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a client");
+            let mut request = vec![0; 1024];
+            let n = socket.read(&mut request).await.expect("a request");
+            assert!(request[..n].starts_with(b"GET /health HTTP/1.1\r\n"));
+            socket
+                .write_all(response.as_bytes())
+                .await
+                .expect("a client that reads");
+        });
+        let mut out = Vec::new();
+        let result = health(&url, &mut out).await;
+        (result, String::from_utf8(out).expect("text"))
+    }
+
+    #[tokio::test]
+    async fn a_healthy_broker_is_a_success() {
+        let (result, out) =
+            health_of("HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"uptime_sec\":1}").await;
+        assert!(result.is_ok());
+        assert_eq!(out, "{\"uptime_sec\":1}\n");
+    }
+
+    #[tokio::test]
+    async fn any_other_status_is_a_failure_that_still_prints_the_answer() {
+        let (result, out) = health_of("HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\n{}").await;
+        assert!(result.expect_err("unwell").to_string().contains("HTTP 503"));
+        assert_eq!(out, "{}\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_is_a_failure() {
+        let (result, _) = health_of("SSH-2.0-OpenSSH_9.6\r\n").await;
+        assert!(
+            result
+                .expect_err("not HTTP")
+                .to_string()
+                .contains("did not answer as an HTTP server")
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_one_line() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        let error = health(&format!("http://{address}"), &mut Vec::new())
+            .await
+            .expect_err("nobody there");
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("cannot connect to {address}: ")),
+            "{error}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let error = health(&url, &mut Vec::new()).await.expect_err("silence");
+        assert!(error.to_string().contains("within 3 s"), "{error}");
+    }
+}

@@ -1,0 +1,143 @@
+//! One line of the shell, understood.
+
+use crate::cli::message::{Command, Message};
+
+/// The answer to `help`.
+pub(super) const HELP: &str = "\
+sub TOPIC [N]      subscribe, after the newest N events of the history
+unsub TOPIC        no more events of this topic
+pub TOPIC PAYLOAD  publish; a PAYLOAD that is not JSON is sent as a string
+ping               is anybody there?
+quit               leave; so does Ctrl-D";
+
+/// What a line asks for.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// Blank, or a comment of a script.
+    Nothing,
+    Help,
+    Quit,
+    /// A command for the server, as it is sent.
+    Send(String),
+}
+
+impl Line {
+    /// Understands a line; `request_id` is for the command that comes of it. The error is for the one who typed.
+    pub(super) fn parse(line: &str, request_id: &str) -> Result<Self, String> {
+        let (name, rest) = split_word(line);
+        match name {
+            "" => Ok(Self::Nothing),
+            comment if comment.starts_with('#') => Ok(Self::Nothing),
+            "help" | "?" => Ok(Self::Help),
+            "quit" | "exit" => Ok(Self::Quit),
+            "ping" => send(&Command::Ping { request_id }),
+            "sub" => parse_sub(rest, request_id),
+            "unsub" => match split_word(rest) {
+                (topic, "") if !topic.is_empty() => {
+                    send(&Command::Unsubscribe { topic, request_id })
+                }
+                _ => Err("usage: unsub TOPIC".to_owned()),
+            },
+            "pub" => match split_word(rest) {
+                (_, "") => Err("usage: pub TOPIC PAYLOAD".to_owned()),
+                (topic, payload) => {
+                    let message = Message::new(payload);
+                    send(&Command::Publish {
+                        topic,
+                        message,
+                        request_id,
+                    })
+                }
+            },
+            name => Err(format!(
+                "unknown command '{name}'; help lists those there are"
+            )),
+        }
+    }
+}
+
+fn parse_sub(rest: &str, request_id: &str) -> Result<Line, String> {
+    let (topic, last) = split_word(rest);
+    let last_n = (!last.is_empty()).then(|| last.parse()).transpose();
+    match last_n {
+        Ok(last_n) if !topic.is_empty() => send(&Command::Subscribe {
+            topic,
+            last_n,
+            since: None,
+            request_id,
+        }),
+        _ => Err("usage: sub TOPIC [N]".to_owned()),
+    }
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the last word of every arm that can also fail"
+)]
+fn send(command: &Command<'_>) -> Result<Line, String> {
+    Ok(Line::Send(command.to_json()))
+}
+
+/// The first word, and the rest without the blanks around it.
+fn split_word(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    (word, rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn sent(line: &str) -> Value {
+        match Line::parse(line, "7") {
+            Ok(Line::Send(json)) => serde_json::from_str(&json).expect("JSON"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn commands_become_messages() {
+        assert_eq!(sent("ping")["request_id"], "7");
+        assert_eq!(sent(" sub  orders ")["last_n"], Value::Null);
+        assert_eq!(sent("sub orders 5")["last_n"], 5);
+        assert_eq!(sent("unsub orders")["topic"], "orders");
+        assert_eq!(
+            sent("pub orders  hello  you")["message"]["payload"],
+            "hello  you"
+        );
+        assert_eq!(sent("pub orders {\"a\": 1}")["message"]["payload"]["a"], 1);
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_says_how_it_goes() {
+        for line in [
+            "sub",
+            "sub orders five",
+            "sub orders -1",
+            "unsub",
+            "unsub a b",
+            "pub",
+            "pub orders",
+        ] {
+            let error = Line::parse(line, "7").expect_err(line);
+            assert!(error.starts_with("usage: "), "{error}");
+        }
+        assert!(
+            Line::parse("publish a b", "7")
+                .expect_err("unknown")
+                .contains("'publish'")
+        );
+    }
+
+    #[test]
+    fn some_lines_are_for_the_shell_itself() {
+        assert!(matches!(Line::parse("  ", "7"), Ok(Line::Nothing)));
+        assert!(matches!(Line::parse("# set up", "7"), Ok(Line::Nothing)));
+        assert!(matches!(Line::parse("help", "7"), Ok(Line::Help)));
+        assert!(matches!(Line::parse("exit", "7"), Ok(Line::Quit)));
+        assert!(HELP.lines().all(|line| line.len() <= 80));
+    }
+}

@@ -1,0 +1,145 @@
+//! The URL of a broker, taken apart.
+
+use std::fmt::Write;
+
+use hyper::Uri;
+
+/// The path of the broker's WebSocket, for a URL that names only the server.
+const SOCKET_PATH: &str = "/ws";
+
+/// A server and what is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ServerUrl {
+    /// Name or address, without the brackets of IPv6.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Path and query.
+    pub(super) target: String,
+}
+
+/// A URL that is not one, or is of a server that this client cannot talk to.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum UrlError {
+    #[error("'{0}' is not a URL: expected something like {1}")]
+    NotAUrl(String, &'static str),
+    #[error("'{0}' asks for TLS, which this client does not speak: only ws:// and http://")]
+    Tls(String),
+}
+
+impl ServerUrl {
+    /// The WebSocket of a broker: `ws://host[:port][/path]`.
+    pub(super) fn socket(url: &str) -> Result<Self, UrlError> {
+        Self::parse(url, "ws", SOCKET_PATH, "ws://127.0.0.1:8080/ws")
+    }
+
+    /// The health of a broker: `http://host[:port][/path]`.
+    pub(super) fn health(url: &str) -> Result<Self, UrlError> {
+        Self::parse(url, "http", "/health", "http://127.0.0.1:8080")
+    }
+
+    /// The same URL with one more query parameter.
+    pub(super) fn with_query(mut self, name: &str, value: &str) -> Self {
+        self.target
+            .push(if self.target.contains('?') { '&' } else { '?' });
+        self.target.push_str(name);
+        self.target.push('=');
+        percent_encode(value, &mut self.target);
+        self
+    }
+
+    /// What the `Host` header says.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    fn parse(url: &str, scheme: &str, path: &str, example: &'static str) -> Result<Self, UrlError> {
+        let not_a_url = || UrlError::NotAUrl(url.to_owned(), example);
+        let uri: Uri = url.parse().map_err(|_| not_a_url())?;
+        if matches!(uri.scheme_str(), Some("wss" | "https")) {
+            return Err(UrlError::Tls(url.to_owned()));
+        }
+        let host = uri
+            .host()
+            .filter(|_| uri.scheme_str() == Some(scheme))
+            .ok_or_else(not_a_url)?;
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = match target.strip_prefix('/') {
+            Some("") => path.to_owned(),
+            Some(query) if query.starts_with('?') => format!("{path}{query}"),
+            _ => target.to_owned(),
+        };
+        let host = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        Ok(Self {
+            host,
+            port: uri.port_u16().unwrap_or(80),
+            target,
+        })
+    }
+}
+
+/// Everything but RFC 3986's unreserved characters as `%XX`.
+fn percent_encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a String takes all that is written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(url: &str) -> (String, String) {
+        let url = ServerUrl::socket(url).expect("a URL");
+        (url.authority(), url.target)
+    }
+
+    #[test]
+    fn a_url_may_leave_out_port_and_path() {
+        assert_eq!(socket("ws://a:8080/ws"), ("a:8080".into(), "/ws".into()));
+        assert_eq!(socket("ws://a"), ("a:80".into(), "/ws".into()));
+        assert_eq!(socket("ws://a/?x=1"), ("a:80".into(), "/ws?x=1".into()));
+        assert_eq!(
+            socket("ws://[::1]:9/proxy/ws"),
+            ("[::1]:9".into(), "/proxy/ws".into())
+        );
+        assert_eq!(
+            ServerUrl::socket("ws://[::1]:9").expect("a URL").host,
+            "::1"
+        );
+        assert_eq!(
+            ServerUrl::health("http://a:1").expect("a URL").target,
+            "/health"
+        );
+    }
+
+    #[test]
+    fn other_schemes_are_refused_with_a_reason() {
+        let error = |url: &str| ServerUrl::socket(url).expect_err("not a URL").to_string();
+        assert!(error("wss://a/ws").contains("does not speak"));
+        for url in ["http://a/ws", "a:8080", "", "ws://", "ws:///ws", "ws://a b"] {
+            assert!(error(url).contains("expected something like"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_query_value_is_encoded() {
+        let url = ServerUrl::socket("ws://a/ws").expect("a URL");
+        assert_eq!(
+            url.clone().with_query("client_id", "a-1").target,
+            "/ws?client_id=a-1"
+        );
+        let url = url.with_query("client_id", "a b&c=é").with_query("x", "1");
+        assert_eq!(url.target, "/ws?client_id=a%20b%26c%3D%C3%A9&x=1");
+    }
+}
