@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match Config::load(&args, &process_env) {
         Ok(config) => {
             init_logs(&config);
-            serve(config)
+            shardcast::server::run(config)
         }
         Err(errors) => {
             errors.iter().for_each(report);
@@ -48,11 +48,4 @@ fn init_logs(config: &Config) {
 )]
 fn report(error: &SettingError) {
     eprintln!("shardcast: {error}");
-}
-
-// PLACEHOLDER for the merge: `serve(config)` above becomes `shardcast::server::run(config)`, and this function goes.
-#[expect(clippy::needless_pass_by_value, reason = "the server takes it")]
-fn serve(config: Config) -> ExitCode {
-    tracing::info!(address = %config.address(), "there is no server in this build");
-    ExitCode::SUCCESS
 }
