@@ -1,5 +1,6 @@
 //! The binary: parses the command line, then serves or runs a client. No logic.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 fn init_logs(config: &Config) {
     let logs = fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(config.log_level);
     match config.log_format {
         LogFormat::Text => logs.init(),
