@@ -28,7 +28,11 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker over `inboxes`, one for each shard, at least one.
+    /// A broker over `inboxes`, one for each shard.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
     pub fn new(inboxes: Arc<[Arc<Inbox>]>) -> Self {
         assert!(!inboxes.is_empty(), "a broker has a shard");
         Self {
@@ -38,6 +42,10 @@ impl Broker {
     }
 
     /// The shard that owns `topic`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the product's upper half is below the number of shards"
+    )]
     pub fn shard_of(&self, topic: &str) -> usize {
         let hash = self.hasher.hash_one(topic);
         // The upper half of the product spreads the hash over the shards without a division.

@@ -102,11 +102,19 @@ struct State {
     debt: u32,
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is wanted"
+)]
+fn low_half(word: u64) -> u32 {
+    word as u32
+}
+
 impl State {
     fn unpack(word: u64) -> Self {
         Self {
-            live: (word & u64::from(u32::MAX)) as u32,
-            debt: (word >> 32) as u32,
+            live: low_half(word),
+            debt: low_half(word >> 32),
         }
     }
 

@@ -313,7 +313,7 @@ impl Shard {
                 }
                 Outcome::NoTopic => no_topic(&mut frames, request_id, topic, ts),
                 Outcome::TooManyTopics => {
-                    too_many_topics(&mut frames, request_id, self.limits.topics_max, ts)
+                    too_many_topics(&mut frames, request_id, self.limits.topics_max, ts);
                 }
                 Outcome::Waiting => {
                     let message = "The message was not accepted";
@@ -414,7 +414,7 @@ impl Shard {
                 }
             }
             Ok(None) | Err(Outcome::NoTopic) => {
-                no_topic(&mut answered.frames, request_id, name, ts)
+                no_topic(&mut answered.frames, request_id, name, ts);
             }
             Err(_) => too_many_topics(&mut answered.frames, request_id, self.limits.topics_max, ts),
         }

@@ -296,13 +296,12 @@ impl Connection {
     fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
         if let Order::AfterMarker(ticket) = reply.order {
             let mut placed = self.placed.borrow_mut();
-            match placed.early.iter().position(|of| *of == ticket) {
-                Some(index) => drop(placed.early.swap_remove(index)),
-                None => {
-                    placed.replies.push_back((ticket, reply));
-                    home.make_ready(self);
-                    return;
-                }
+            if let Some(index) = placed.early.iter().position(|of| *of == ticket) {
+                drop(placed.early.swap_remove(index))
+            } else {
+                placed.replies.push_back((ticket, reply));
+                home.make_ready(self);
+                return;
             }
         }
         self.queue_reply(home, &mut self.out.borrow_mut(), reply);

@@ -222,10 +222,10 @@ impl Home {
             connections.push(None);
             u32::try_from(connections.len() - 1).expect("fewer connections than file descriptors")
         });
-        let made = self.connections_made.get() + 1;
-        self.connections_made.set(made);
+        let serial = self.connections_made.get() + 1;
+        self.connections_made.set(serial);
         // The thread in the high bits: no two threads make the same id.
-        let id = ConnectionId((self.index as u64) << 48 | made);
+        let id = ConnectionId((self.index as u64) << 48 | serial);
         let address = Address {
             home: u32::try_from(self.index).unwrap_or(u32::MAX),
             slot,

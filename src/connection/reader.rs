@@ -303,7 +303,7 @@ impl Reader {
                 request_id,
                 message,
             }) => self.answer(|out, ts| {
-                reply::error(out, request_id, ErrorCode::BadRequest, &message, ts)
+                reply::error(out, request_id, ErrorCode::BadRequest, &message, ts);
             }),
         }
     }
@@ -431,20 +431,17 @@ impl Reader {
     /// The batch for `shard`, a new one if the last is long enough.
     fn batch(&mut self, shard: usize) -> &mut Publishes {
         let items_max = self.home.process.batch_messages_max;
-        let place = match self.batches.iter().position(|(of, _)| *of == shard) {
-            Some(place) => {
-                if self.batches[place].1.items.len() >= items_max {
-                    let fresh = Publishes::new(self.connection.outbox.sender());
-                    let full = std::mem::replace(&mut self.batches[place].1, fresh);
-                    self.push(shard, Request::Publish(full));
-                }
-                place
+        let place = if let Some(place) = self.batches.iter().position(|(of, _)| *of == shard) {
+            if self.batches[place].1.items.len() >= items_max {
+                let fresh = Publishes::new(self.connection.outbox.sender());
+                let full = std::mem::replace(&mut self.batches[place].1, fresh);
+                self.push(shard, Request::Publish(full));
             }
-            None => {
-                self.batches
-                    .push((shard, Publishes::new(self.connection.outbox.sender())));
-                self.batches.len() - 1
-            }
+            place
+        } else {
+            self.batches
+                .push((shard, Publishes::new(self.connection.outbox.sender())));
+            self.batches.len() - 1
         };
         &mut self.batches[place].1
     }

@@ -73,7 +73,7 @@ async fn answer(home: Rc<Home>, request: Request<Incoming>) -> Answer {
     }
     match path.as_str() {
         "/ws" if method == Method::GET => upgrade(&home, request),
-        "/" if is_get => json(StatusCode::OK, &Service::default()),
+        "/" if is_get => json(StatusCode::OK, &Identity::default()),
         "/health" if is_get => json(StatusCode::OK, &health(&home)),
         "/ready" if is_get => ready(&home),
         "/metrics" if is_get => metrics(&home),
@@ -265,11 +265,11 @@ fn client_id(query: &str) -> Option<Box<str>> {
     let (_, id) = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "client_id")?;
     let id: String = id.chars().filter(|c| !c.is_control()).collect();
     let cut = id.floor_char_boundary(CLIENT_ID_BYTES_MAX);
-    Some(id[..cut].into()).filter(|id: &Box<str>| !id.is_empty())
+    (cut > 0).then(|| id[..cut].into())
 }
 
 #[derive(Serialize)]
-struct Service {
+struct Identity {
     service: &'static str,
     version: &'static str,
     endpoints: Endpoints,
@@ -283,7 +283,7 @@ struct Endpoints {
     stats: &'static str,
 }
 
-impl Default for Service {
+impl Default for Identity {
     fn default() -> Self {
         let endpoints = Endpoints {
             websocket: "/ws",

@@ -84,7 +84,7 @@ fn start(config: Config) -> io::Result<()> {
         std::thread::Builder::new()
             .name(format!("core-{index}"))
             .spawn(move || {
-                let core = || core(index, process, inbox, &bell);
+                let core = || core(index, &process, inbox, &bell);
                 // A thread that is gone takes its topics along. Better to end, and be started again.
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(core)).is_err() {
                     tracing::error!(thread = index, "a shard has failed; ending");
@@ -151,7 +151,7 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// The whole life of one thread.
-fn core(index: usize, process: Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
+fn core(index: usize, process: &Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
     if process.config.pin_threads {
         pin(index);
     }
@@ -187,7 +187,7 @@ fn core(index: usize, process: Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
         counters,
         topics_total,
     );
-    let home = Home::new(index, Arc::clone(&process));
+    let home = Home::new(index, Arc::clone(process));
     LocalSet::new().block_on(&runtime, async {
         tokio::task::spawn_local(tend(Rc::clone(&home)));
         let serving = Rc::clone(&home);
@@ -271,10 +271,7 @@ async fn drain_at_signal(process: &Process) -> io::Result<()> {
     tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     process.draining.store(true, Ordering::SeqCst);
     tokio::select! {
-        drained = tokio::time::timeout(timeout, drain(process)) => match drained {
-            Ok(()) => tracing::info!("drained"),
-            Err(_) => tracing::warn!("not drained within SHUTDOWN_TIMEOUT_SEC; ending"),
-        },
+        drained = tokio::time::timeout(timeout, drain(process)) => if let Ok(()) = drained { tracing::info!("drained") } else { tracing::warn!("not drained within SHUTDOWN_TIMEOUT_SEC; ending") },
         _ = interrupt.recv() => second_signal(),
         _ = terminate.recv() => second_signal(),
     }
