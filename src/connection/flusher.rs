@@ -296,9 +296,9 @@ impl Connection {
     fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
         if let Order::AfterMarker(ticket) = reply.order {
             let mut placed = self.placed.borrow_mut();
-            if let Some(index) = placed.early.iter().position(|of| *of == ticket) {
-                drop(placed.early.swap_remove(index))
-            } else {
+            let before = placed.early.len();
+            placed.early.retain(|of| *of != ticket);
+            if placed.early.len() == before {
                 placed.replies.push_back((ticket, reply));
                 home.make_ready(self);
                 return;
