@@ -4,10 +4,8 @@ use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::json::{member, publish_text};
 
-/// Nesting that is certainly within the limit of 128 levels, and certainly over it, however one counts the two
-/// levels of the command around the payload.
-const DEEP: usize = 126;
-const TOO_DEEP: usize = 129;
+/// The deepest payload that is taken.
+const DEPTH_MAX: usize = 128;
 
 async fn broker() -> Broker {
     let broker = Broker::start(&[]);
@@ -126,15 +124,15 @@ async fn a_payload_close_to_the_limit_is_kept() {
 
 #[tokio::test]
 async fn nesting_up_to_the_limit_is_kept() {
-    let arrays = nested("[", "", "]", DEEP);
-    let objects = nested(r#"{"a":"#, "1", "}", DEEP);
+    let arrays = nested("[", "", "]", DEPTH_MAX);
+    let objects = nested(r#"{"a":"#, "1", "}", DEPTH_MAX);
     assert_verbatim(&[&arrays, &objects]).await;
 }
 
 #[tokio::test]
 async fn nesting_over_the_limit_is_a_bad_request() {
-    let arrays = nested("[", "", "]", TOO_DEEP);
-    let objects = nested(r#"{"a":"#, "1", "}", TOO_DEEP);
+    let arrays = nested("[", "", "]", DEPTH_MAX + 1);
+    let objects = nested(r#"{"a":"#, "1", "}", DEPTH_MAX + 1);
     let deepest = nested("[", "", "]", 30_000);
     let unclosed = "[".repeat(60_000);
     assert_refused(&[&arrays, &objects, &deepest, &unclosed]).await;

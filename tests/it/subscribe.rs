@@ -208,7 +208,7 @@ async fn unsubscribe_from_an_unknown_topic_is_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_event_follows_the_ack_of_unsubscribe() {
     let (broker, mut publisher) = broker_with(0, &[]).await;
-    let storm = tokio::spawn(async move { publisher.publish_all("orders", 0..20_000, 5).await });
+    let storm = tokio::spawn(async move { publisher.publish_all("orders", 0_u64.., 5).await });
     let mut subscriber = Client::connect(&broker).await;
     for _ in 0..50 {
         subscriber.subscribe("orders").await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 
 use crate::harness::broker::{Broker, UPGRADE_HEADERS};
 use crate::harness::http::{Response, request_head};
@@ -157,12 +158,19 @@ impl RawSocket {
         frames
     }
 
-    /// True if nothing can be sent for a moment: the other side has stopped reading.
-    pub(crate) async fn is_full(&self) -> bool {
-        let moment = Duration::from_millis(300);
-        tokio::time::timeout(moment, self.wire.stream.writable())
-            .await
-            .is_err()
+    /// Sends bytes to see whether anybody is still there: an ended connection shows at the next attempt.
+    pub(crate) async fn is_open(&mut self, bytes: &[u8]) -> bool {
+        let ended = matches!(self.wire.stream.try_read(&mut [0; 512]), Ok(0));
+        !ended && self.wire.stream.write_all(bytes).await.is_ok()
+    }
+
+    /// Sends what is taken at once or soon; 0 once the other side has stopped reading.
+    pub(crate) async fn push(&mut self, bytes: &[u8]) -> usize {
+        let soon = Duration::from_millis(300);
+        match tokio::time::timeout(soon, self.wire.stream.write(bytes)).await {
+            Ok(written) => written.expect("the broker holds the connection"),
+            Err(_) => 0,
+        }
     }
 }
 
