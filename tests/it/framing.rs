@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::broker::Broker;
+use crate::harness::json::{padded, publish_text};
 use crate::harness::raw::{
     BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, RSV1, RSV2, RSV3, RawSocket, TEXT, close_payload,
     masked, text, unmasked,
@@ -18,7 +19,7 @@ async fn close_code_after(broker: &Broker, bytes: &[u8]) -> Option<u16> {
 
 /// A `ping` command padded with white space to this many bytes.
 fn ping_of(bytes: usize) -> String {
-    format!("{:bytes$}", r#"{"type":"ping"}"#)
+    padded(r#"{"type":"ping"}"#, bytes)
 }
 
 #[tokio::test]
@@ -236,7 +237,7 @@ async fn commands_behind_a_close_are_not_carried_out() {
     let broker = Broker::start(&[]);
     broker.create_topic("orders").await;
     let mut socket = RawSocket::connect(&broker).await;
-    let publish = crate::harness::json::publish_text("orders", "1");
+    let publish = publish_text("orders", "1");
     let close = masked(FIN | CLOSE, &close_payload(1000, b""));
     socket.wire.offer(&[close, text(&publish)].concat()).await;
     assert_eq!(socket.expect_close().await, Some(1000));

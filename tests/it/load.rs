@@ -1,5 +1,7 @@
 //! Many clients at once: nothing is lost, doubled or delivered to the wrong one.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -80,16 +82,14 @@ async fn fifty_publishers_and_fifty_subscribers_lose_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_clients_are_served_and_forgotten() {
-    let broker = Broker::start(&[]);
+    let broker = Arc::new(Broker::start(&[]));
     broker.create_topic("orders").await;
     let mut joining = JoinSet::new();
-    let address = std::sync::Arc::new(broker);
     for _ in 0..1000 {
-        let broker = address.clone();
+        let broker = Arc::clone(&broker);
         joining.spawn(async move { Client::subscribed(&broker, "orders").await });
     }
     let mut clients = joining.join_all().await;
-    let broker = address;
     assert_eq!(broker.health("subscribers").await, 1000);
     let mut publisher = Client::connect(&broker).await;
     assert_eq!(publisher.publish("orders", 1).await["matched"], 1000);

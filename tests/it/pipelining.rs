@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
-use crate::harness::json::message_id;
+use crate::harness::json::{message_id, padded};
 use crate::harness::raw::{self, RawSocket};
 
 const PING: &str = r#"{"type":"ping","request_id":"ping"}"#;
@@ -101,7 +101,7 @@ async fn a_sender_of_single_bytes_is_understood() {
         socket.send(&[byte]).await;
     }
     assert_eq!(socket.upgrade_response().await.status, 101);
-    let long = format!("{PING:300}");
+    let long = padded(PING, 300);
     for text in [PING, &long] {
         for byte in raw::text(text) {
             socket.send(&[byte]).await;

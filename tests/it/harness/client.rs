@@ -78,6 +78,13 @@ impl Client {
             .expect("the connection is open");
     }
 
+    /// Sends a text message, unless the connection has ended.
+    pub(crate) async fn try_send(&mut self, text: &str) -> bool {
+        within("room to send", self.socket.send(Message::text(text)))
+            .await
+            .is_ok()
+    }
+
     /// The next message as it came.
     pub(crate) async fn recv_raw(&mut self) -> String {
         self.recv_or_end("a message")

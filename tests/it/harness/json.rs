@@ -38,6 +38,11 @@ pub(crate) fn publish_text(topic: &str, payload: &str) -> String {
     format!(r#"{{"type":"publish","topic":{topic},"message":{{"id":"{id}","payload":{payload}}}}}"#)
 }
 
+/// The text with white space behind it, up to this many bytes.
+pub(crate) fn padded(text: &str, bytes: usize) -> String {
+    text.to_owned() + &" ".repeat(bytes - text.len())
+}
+
 /// The number under `key`.
 pub(crate) fn number(message: &Value, key: &str) -> u64 {
     message[key]
