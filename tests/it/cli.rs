@@ -51,8 +51,8 @@ impl Tool {
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

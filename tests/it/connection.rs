@@ -100,13 +100,12 @@ async fn a_binary_message_with_json_is_a_command() {
 }
 
 #[tokio::test]
-async fn a_binary_message_that_is_not_utf8_is_a_bad_request() {
+async fn a_binary_message_that_is_not_utf8_closes_with_1007() {
     let broker = Broker::start(&[]);
     let mut client = Client::connect(&broker).await;
     let bytes = b"{\"type\":\"ping\",\"request_id\":\"\xff\"}";
     client.send_message(Message::binary(&bytes[..])).await;
-    client.expect_error("BAD_REQUEST").await;
-    assert_eq!(client.ask(json!({"type": "ping"})).await["type"], "pong");
+    assert_eq!(client.expect_close().await, (1007, vec![]));
 }
 
 #[tokio::test]

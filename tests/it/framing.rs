@@ -296,3 +296,24 @@ async fn a_violation_by_one_connection_touches_no_other() {
     close_code_after(&broker, &masked(FIN | 0xF, b"")).await;
     assert_eq!(bystander.ask(PING_COMMAND).await["type"], "pong");
 }
+
+#[tokio::test]
+async fn garbage_ends_its_own_connection_at_most() {
+    let broker = Broker::start(&[("MAX_MESSAGE_SIZE", "1024")]);
+    let mut bystander = RawSocket::connect(&broker).await;
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    for _ in 0..200 {
+        let mut socket = RawSocket::connect(&broker).await;
+        let noise = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        });
+        socket
+            .wire
+            .offer(&noise.take(300).collect::<Vec<_>>())
+            .await;
+    }
+    assert_eq!(bystander.ask(PING_COMMAND).await["type"], "pong");
+}

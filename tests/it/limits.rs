@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::http::Rest;
 use crate::harness::json::publish_text;
 use crate::harness::raw::{RawSocket, upgrade_request};
 
@@ -136,4 +137,27 @@ async fn a_request_that_trickles_in_is_cut_off_too() {
         }
         assert!(start.elapsed() < Duration::from_secs(5), "still open");
     }
+}
+
+#[tokio::test]
+async fn an_endless_request_head_is_refused() {
+    let broker = Broker::start(&[]);
+    let mut socket = RawSocket::dial(&broker).await;
+    let head = format!("GET /health HTTP/1.1\r\nX: {}\r\n", "x".repeat(4 << 20));
+    socket.wire.offer(head.as_bytes()).await;
+    let answer = socket.wire.rest("the end of an endless head").await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+        "{answer}"
+    );
+    assert_eq!(broker.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_idle_http_connection_is_closed_where_that_is_switched_on() {
+    let broker = Broker::start(&[("IDLE_TIMEOUT_SEC", "1")]);
+    let mut rest = Rest::open(&broker).await;
+    assert_eq!(rest.request("GET", "/health", &[], "").await.status, 200);
+    assert_eq!(rest.wire.rest("the end of an idle connection").await, b"");
 }

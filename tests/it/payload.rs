@@ -167,7 +167,7 @@ async fn a_payload_that_is_not_json_is_a_bad_request() {
         "[,1]",
         "[1 2]",
         r#"{"a":1,}"#,
-        r#"{a:1}"#,
+        r"{a:1}",
         r#"{"a"}"#,
         r#"{"a":}"#,
         r#""\x""#,

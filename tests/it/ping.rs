@@ -105,7 +105,7 @@ async fn what_is_no_command_is_a_bad_request_and_the_connection_lives_on() {
         r#"{"type":"ping"}{"type":"ping"}"#,
         r#"{"type":"ping",}"#,
         r#"{"type":"ping""#,
-        r#"{'type':'ping'}"#,
+        r"{'type':'ping'}",
         r#"{"kind":"ping"}"#,
         "{\"type\":\"ping\",\"request_id\":\"\n\"}",
         "{\"type\":\"ping\"}\0",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::json::{keys, member, number};
+use crate::harness::json::{keys, member, message_id, number};
 use crate::harness::raw::{RawSocket, text};
 
 /// More than sockets buffer: 7 MB of events.
@@ -134,22 +134,21 @@ async fn a_notice_has_its_shape() {
 async fn replies_to_a_slow_consumer_are_never_dropped() {
     let mut scene = Scene::set(&[]).await;
     scene.storm_to(MESSAGES).await;
-    let pings =
-        (0..200).map(|n| text(&json!({"type": "ping", "request_id": n.to_string()}).to_string()));
-    let pings: Vec<_> = pings.flatten().collect();
-    scene.stalled.send(&pings).await;
+    let ids: Vec<_> = (0..200).map(|n| n.to_string()).collect();
+    let commands = ids.iter().flat_map(|id| text(&ping(id)));
+    scene.stalled.send(&commands.collect::<Vec<_>>()).await;
     scene.stalled.widen();
     let mut account = Account::default();
-    let mut pongs = Vec::new();
-    while account.newest < MESSAGES || pongs.len() < 200 {
+    let mut answered = Vec::new();
+    while account.newest < MESSAGES || answered.len() < ids.len() {
         let message = scene.stalled.recv().await;
         account.book(&message);
-        if message["type"] == "pong" {
-            pongs.push(message["request_id"].as_str().expect("an id").to_owned());
+        if let Some(id) = message["request_id"].as_str() {
+            assert_eq!(message["type"], "pong");
+            answered.push(id.to_owned());
         }
     }
-    let expected: Vec<_> = (0..200).map(|n| n.to_string()).collect();
-    assert_eq!(pongs, expected);
+    assert_eq!(answered, ids);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,27 +192,48 @@ async fn the_policy_disconnect_ends_a_slow_consumer_with_1013() {
     assert_eq!(scene.stalled.expect_close().await, Some(1013));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_without_reading_loses_no_reply() {
-    const PINGS: usize = 60_000;
-    let broker = Broker::start(&[("WRITE_WAIT_SEC", "60")]);
-    let mut socket = RawSocket::connect_small(&broker).await;
-    let pings = (0..PINGS).flat_map(|n| text(&format!(r#"{{"type":"ping","request_id":"{n}"}}"#)));
-    let pings: Vec<_> = pings.collect();
+/// Sends all commands and reads nothing as long as the broker takes more; then each must have its reply, in order.
+async fn assert_answers_all(broker: &Broker, commands: Vec<String>) {
+    let mut socket = RawSocket::connect_small(broker).await;
+    let bytes: Vec<_> = commands.iter().flat_map(|command| text(command)).collect();
     let mut sent = 0;
     loop {
-        let taken = socket.push(&pings[sent..]).await;
+        let taken = socket.push(&bytes[sent..]).await;
         sent += taken;
         if taken == 0 {
             break;
         }
     }
     socket.widen();
-    for number in 0..PINGS {
-        if sent < pings.len() {
-            sent += socket.wire.stream.try_write(&pings[sent..]).unwrap_or(0);
+    for number in 0..commands.len() {
+        if sent < bytes.len() {
+            sent += socket.wire.stream.try_write(&bytes[sent..]).unwrap_or(0);
         }
-        let pong = socket.recv().await;
-        assert_eq!(pong["request_id"], number.to_string());
+        let reply = socket.recv().await;
+        assert_eq!(reply["request_id"], number.to_string(), "{reply}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_without_reading_loses_no_pong() {
+    let broker = Broker::start(&[("WRITE_WAIT_SEC", "60")]);
+    let commands = (0..60_000).map(|number| ping(&number.to_string()));
+    assert_answers_all(&broker, commands.collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_does_not_read_loses_no_ack() {
+    let broker = Broker::start(&[("WRITE_WAIT_SEC", "60")]);
+    broker.create_topic("orders").await;
+    let commands = (0..30_000).map(|number| {
+        let message = json!({"id": message_id(), "payload": number});
+        let id = number.to_string();
+        json!({"type": "publish", "topic": "orders", "message": message, "request_id": id})
+            .to_string()
+    });
+    assert_answers_all(&broker, commands.collect()).await;
+}
+
+fn ping(request_id: &str) -> String {
+    json!({"type": "ping", "request_id": request_id}).to_string()
 }

@@ -1,7 +1,7 @@
 //! The binary under test as a child process, on a port of the system's choice.
 //!
 //! Its environment holds only what the test gives. Its log is read all the time, so that it can never block on it, and
-//! is printed when the test fails. It is killed when the [`Broker`] is dropped.
+//! is printed when the test fails; a panic in it fails any test. It is killed when the [`Broker`] is dropped.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ impl Broker {
         let log = Log::default();
         let announced = log.follow(process.stderr.take().expect("stderr is piped"));
         let Ok(address) = announced.recv_timeout(PATIENCE) else {
-            let _ = process.kill();
+            process.kill().ok();
             panic!("the broker did not say where it listens:\n{}", log.text());
         };
         Self {
@@ -150,10 +150,13 @@ impl Drop for Broker {
         reason = "the test harness shows it only for a test that fails"
     )]
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.kill().ok();
+        self.process.wait().ok();
+        let log = self.log.text();
         if thread::panicking() {
-            eprintln!("---- the broker's log\n{}", self.log.text());
+            eprintln!("---- the broker's log\n{log}");
+        } else {
+            assert!(!log.contains("panicked at"), "the broker panicked:\n{log}");
         }
     }
 }
@@ -180,7 +183,7 @@ pub(crate) fn run_to_end(settings: &[(&str, &str)], arguments: &[&str]) -> Refus
         sender.send(read.map(|_| text))
     });
     let text = finished.recv_timeout(PATIENCE);
-    let _ = process.kill();
+    process.kill().ok();
     let status = process.wait().expect("it is our child");
     Refusal {
         code: status.code().expect("it ended by itself, not by our kill"),
@@ -223,7 +226,7 @@ impl Log {
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if let Some(address) = announced_address(&line) {
-                    let _ = sender.send(address);
+                    sender.send(address).ok();
                 }
                 let mut text = log.0.lock().expect("no reader panics");
                 text.push_str(&line);

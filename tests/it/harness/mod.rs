@@ -18,10 +18,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The answer of `future`, or a panic that names what did not come.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("waited {PATIENCE:?} for {what}"),
-    }
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
 }
 
 /// Asks again until `condition` holds, for what the broker does on its own time and announces to nobody.

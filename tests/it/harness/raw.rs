@@ -209,8 +209,8 @@ pub(crate) fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
 fn header(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ ..126), _) => vec![first, mask_bit | short],
-        (_, Ok(middle)) => [&[first, mask_bit | 126][..], &middle.to_be_bytes()].concat(),
-        _ => [&[first, mask_bit | 127][..], &length.to_be_bytes()].concat(),
+        (_, Ok(middle)) => [&[first, mask_bit | 0x7E][..], &middle.to_be_bytes()].concat(),
+        _ => [&[first, mask_bit | 0x7F][..], &length.to_be_bytes()].concat(),
     }
 }
 

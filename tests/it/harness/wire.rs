@@ -40,7 +40,9 @@ impl Wire {
 
     /// Sends as much as is taken: for input that the broker may refuse before its end.
     pub(crate) async fn offer(&mut self, bytes: &[u8]) {
-        let _ = within("room to send", self.stream.write_all(bytes)).await;
+        within("room to send", self.stream.write_all(bytes))
+            .await
+            .ok();
     }
 
     /// The next `count` bytes; `None` if the connection ends first.
