@@ -102,3 +102,23 @@ async fn a_replay_beside_running_live_events_repeats_only_what_was_asked_for() {
     }
     storm.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_and_comes_back_since_then_misses_nothing() {
+    let (broker, storm) = storm().await;
+    let mut client = Client::connect(&broker).await;
+    let ack = client.subscribe("orders").await;
+    let (epoch, mut newest) = (ack["epoch"].clone(), number(&ack, "seq"));
+    for _ in 0..ROUNDS {
+        let mut events = vec![client.expect_event("orders").await];
+        events.extend(client.unsubscribe("orders").await);
+        for event in events {
+            assert_eq!(event["seq"], newest + 1);
+            newest += 1;
+        }
+        let since = json!({"since": {"epoch": epoch, "seq": newest}});
+        let ack = client.subscribe_with("orders", since).await;
+        assert_eq!(ack["recovered"], true, "{ack}");
+    }
+    storm.abort();
+}

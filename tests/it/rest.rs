@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::http::{Response, Rest};
+use crate::harness::http::{Response, Rest, request_head};
 use crate::harness::json::{keys, member, number, padded};
 
 const KEY: (&str, &str) = ("X-API-Key", "key-one");
@@ -366,6 +366,18 @@ async fn a_connection_serves_several_requests() {
     }
     let health = rest.request("GET", "/health", &[], "").await;
     assert_eq!(health.json()["topics"], 3);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let broker = Broker::start(&[]);
+    let mut rest = Rest::open(&broker).await;
+    let paths = ["/health", "/nowhere", "/topics"];
+    let requests = paths.map(|path| request_head("GET", path, &[]));
+    rest.wire.send(requests.concat().as_bytes()).await;
+    for status in [200, 404, 200] {
+        assert_eq!(rest.response("an answer").await.status, status);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Slow consumers: only they lose events, they are told exactly how many, and nobody waits for them.
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
@@ -190,6 +191,58 @@ async fn the_policy_disconnect_ends_a_slow_consumer_with_1013() {
     assert_eq!(notice["error"]["code"], "SLOW_CONSUMER");
     assert!(number(&notice, "dropped") > 0);
     assert_eq!(scene.stalled.expect_close().await, Some(1013));
+}
+
+/// Floods a topic, and comes back when all is acked.
+async fn flood(mut publisher: Client, topic: &str) -> Client {
+    let payloads = std::iter::repeat_n("x".repeat(1024), 2000);
+    publisher.publish_all(topic, payloads, 50).await;
+    publisher
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_books_balance_over_topics_that_flood_one_connection_at_once() {
+    const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+    let settings = [
+        ("SUBSCRIBER_QUEUE_SIZE", "10"),
+        ("WRITE_WAIT_SEC", "60"),
+        ("SHARDS", "4"),
+    ];
+    let broker = Broker::start(&settings);
+    let mut stalled = RawSocket::connect_small(&broker).await;
+    for topic in TOPICS {
+        broker.create_topic(topic).await;
+        let subscribe = json!({"type": "subscribe", "topic": topic});
+        assert_eq!(stalled.ask(&subscribe.to_string()).await["type"], "ack");
+    }
+    let mut floods = JoinSet::new();
+    for topic in TOPICS {
+        floods.spawn(flood(Client::connect(&broker).await, topic));
+    }
+    let mut publisher = floods.join_all().await.pop().expect("four of them");
+    for topic in TOPICS {
+        assert_eq!(publisher.publish(topic, "last").await["seq"], 2001);
+    }
+    stalled.widen();
+    let mut newest = [0; TOPICS.len()];
+    let (mut missing, mut announced) = (0, 0);
+    while newest != [2001; TOPICS.len()] {
+        let message = stalled.recv().await;
+        if message["type"] == "error" {
+            announced += number(&message, "dropped");
+            continue;
+        }
+        let topic = TOPICS.iter().position(|topic| message["topic"] == *topic);
+        let newest = &mut newest[topic.expect("one of them")];
+        missing += number(&message, "seq") - *newest - 1;
+        assert!(
+            missing <= announced,
+            "{missing} missing, {announced} announced"
+        );
+        *newest = number(&message, "seq");
+    }
+    assert!(missing > 0, "the stalled subscriber was not stalled");
+    assert_eq!(missing, announced);
 }
 
 /// Sends all commands and reads nothing as long as the broker takes more; then each must have its reply, in order.
