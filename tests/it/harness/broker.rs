@@ -1,0 +1,247 @@
+//! The binary under test as a child process, on a port of the system's choice.
+//!
+//! Its environment holds only what the test gives. Its log is read all the time, so that it can never block on it, and
+//! is printed when the test fails; a panic in it fails any test. It is killed when the [`Broker`] is dropped.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::PATIENCE;
+use crate::harness::http::{Response, Rest};
+
+/// A running broker.
+pub(crate) struct Broker {
+    process: Child,
+    address: SocketAddr,
+    log: Log,
+}
+
+impl Broker {
+    /// Starts it with these environment variables.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with_flags(settings, &[])
+    }
+
+    /// Starts it with these environment variables and command-line flags.
+    pub(crate) fn start_with_flags(settings: &[(&str, &str)], flags: &[&str]) -> Self {
+        let mut process = command(settings)
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary was built with the tests");
+        let log = Log::default();
+        let announced = log.follow(process.stderr.take().expect("stderr is piped"));
+        let Ok(address) = announced.recv_timeout(PATIENCE) else {
+            process.kill().ok();
+            panic!("the broker did not say where it listens:\n{}", log.text());
+        };
+        Self {
+            process,
+            address,
+            log,
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// All that it has logged until now.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Sends its process a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a child has a positive pid");
+        kill_process(pid, signal).expect("the broker is still there");
+    }
+
+    /// Waits until it ends on its own; says its exit code and how long that took from now.
+    pub(crate) async fn wait_exit(&mut self, patience: Duration) -> (i32, Duration) {
+        let start = Instant::now();
+        let mut pace = tokio::time::interval(Duration::from_millis(10));
+        while start.elapsed() < patience {
+            pace.tick().await;
+            if let Some(status) = self.process.try_wait().expect("it is our child") {
+                let code = status.code().expect("it ended by itself, not by a signal");
+                return (code, start.elapsed());
+            }
+        }
+        panic!("the broker still runs after {patience:?}");
+    }
+
+    /// One REST call on a connection of its own.
+    pub(crate) async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response {
+        let mut rest = Rest::open(self).await;
+        rest.request(method, path, headers, body).await
+    }
+
+    /// A `GET` on a connection of its own.
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[], "").await
+    }
+
+    /// A request to become a WebSocket, for when the answer is expected to be no.
+    pub(crate) async fn upgrade(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let headers = [&UPGRADE_HEADERS, headers].concat();
+        self.request("GET", path, &headers, "").await
+    }
+
+    /// `POST /topics`, whatever comes of it.
+    pub(crate) async fn post_topic(&self, name: &str) -> Response {
+        let body = serde_json::json!({ "name": name }).to_string();
+        self.request("POST", "/topics", &[], &body).await
+    }
+
+    /// Makes a topic that is not there yet.
+    pub(crate) async fn create_topic(&self, name: &str) {
+        let created = self.post_topic(name).await;
+        assert_eq!(created.status, 201, "creating {name}: {}", created.body);
+    }
+
+    /// Deletes a topic whose name needs no percent-encoding.
+    pub(crate) async fn delete_topic(&self, name: &str) {
+        let path = format!("/topics/{name}");
+        let deleted = self.request("DELETE", &path, &[], "").await;
+        assert_eq!(deleted.status, 200, "deleting {name}: {}", deleted.body);
+    }
+
+    /// How many subscribers `GET /topics` counts for a topic.
+    pub(crate) async fn subscribers_of(&self, topic: &str) -> u64 {
+        let topics = self.get("/topics").await.json();
+        topics["topics"]
+            .as_array()
+            .and_then(|topics| topics.iter().find(|entry| entry["name"] == topic))
+            .and_then(|entry| entry["subscribers"].as_u64())
+            .unwrap_or_else(|| panic!("no {topic} in {topics}"))
+    }
+
+    /// One number of `GET /health`.
+    pub(crate) async fn health(&self, field: &str) -> u64 {
+        let health = self.get("/health").await.json();
+        health[field]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {field} in {health}"))
+    }
+}
+
+impl Drop for Broker {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test harness shows it only for a test that fails"
+    )]
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        let log = self.log.text();
+        if thread::panicking() {
+            eprintln!("---- the broker's log\n{log}");
+        } else {
+            assert!(!log.contains("panicked at"), "the broker panicked:\n{log}");
+        }
+    }
+}
+
+/// What a start that must not succeed left behind.
+pub(crate) struct Refusal {
+    pub(crate) code: i32,
+    pub(crate) stderr: String,
+}
+
+/// Runs the binary to its end.
+pub(crate) fn run_to_end(settings: &[(&str, &str)], arguments: &[&str]) -> Refusal {
+    let mut process = command(settings)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary was built with the tests");
+    let mut stderr = process.stderr.take().expect("stderr is piped");
+    let (sender, finished) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        let read = stderr.read_to_string(&mut text);
+        sender.send(read.map(|_| text))
+    });
+    let text = finished.recv_timeout(PATIENCE);
+    process.kill().ok();
+    let status = process.wait().expect("it is our child");
+    Refusal {
+        code: status.code().expect("it ended by itself, not by our kill"),
+        stderr: text.expect("it ended in time").expect("it logs UTF-8"),
+    }
+}
+
+/// The binary with nothing in its environment but a free port on the loopback and what the test wants.
+pub(crate) fn command(settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shardcast"));
+    command
+        .env_clear()
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .envs(settings.iter().copied())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// The example of RFC 6455, section 1.3: its key has a known answer.
+pub(crate) const UPGRADE_HEADERS: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn text(&self) -> String {
+        self.0.lock().expect("no reader panics").clone()
+    }
+
+    /// Keeps all lines, and sends the address out of the one that announces it.
+    fn follow(&self, stderr: ChildStderr) -> mpsc::Receiver<SocketAddr> {
+        let (sender, announced) = mpsc::channel();
+        let log = self.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(address) = announced_address(&line) {
+                    sender.send(address).ok();
+                }
+                let mut text = log.0.lock().expect("no reader panics");
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        announced
+    }
+}
+
+/// The address in a line like `… listening addr=127.0.0.1:4711`, or its like in JSON.
+fn announced_address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("127.0.0.1:")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let port: u16 = digits.parse().ok()?;
+    line.contains("listening")
+        .then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+}

@@ -1,0 +1,87 @@
+//! A TCP connection and what has come on it but is not yet asked for.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::harness::within;
+
+/// A TCP connection that is read piece by piece.
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects; `receive_buffer` bounds what the kernel takes in while nobody reads.
+    pub(crate) async fn connect(address: SocketAddr, receive_buffer: Option<u32>) -> Self {
+        let socket = TcpSocket::new_v4().expect("sockets are not used up");
+        if let Some(bytes) = receive_buffer {
+            socket
+                .set_recv_buffer_size(bytes)
+                .expect("any size is legal");
+        }
+        let connected = within("a TCP connection", socket.connect(address)).await;
+        let stream = connected.expect("the broker listens");
+        stream.set_nodelay(true).expect("it is a TCP socket");
+        Self {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    /// Sends all of it.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        within("room to send", self.stream.write_all(bytes))
+            .await
+            .expect("the broker still reads");
+    }
+
+    /// Sends as much as is taken: for input that the broker may refuse before its end.
+    pub(crate) async fn offer(&mut self, bytes: &[u8]) {
+        within("room to send", self.stream.write_all(bytes))
+            .await
+            .ok();
+    }
+
+    /// The next `count` bytes; `None` if the connection ends first.
+    pub(crate) async fn take(&mut self, count: usize, what: &str) -> Option<Vec<u8>> {
+        while self.received.len() < count {
+            if !self.read_more(what).await {
+                return None;
+            }
+        }
+        Some(self.received.drain(..count).collect())
+    }
+
+    /// An HTTP head with its empty line; `None` if the connection ends first.
+    pub(crate) async fn take_head(&mut self, what: &str) -> Option<String> {
+        loop {
+            let end = self
+                .received
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n");
+            if let Some(end) = end {
+                let head = self.received.drain(..end + 4).collect();
+                return Some(String::from_utf8(head).expect("a head is ASCII"));
+            }
+            if !self.read_more(what).await {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for the end of the connection and says what came before it.
+    pub(crate) async fn rest(&mut self, what: &str) -> Vec<u8> {
+        while self.read_more(what).await {}
+        std::mem::take(&mut self.received)
+    }
+
+    /// False at the end. A reset is an end too: a server that closes with unread input behind it cannot avoid one.
+    async fn read_more(&mut self, what: &str) -> bool {
+        self.received.reserve(16 * 1024);
+        let read = within(what, self.stream.read_buf(&mut self.received)).await;
+        matches!(read, Ok(count) if count > 0)
+    }
+}

@@ -1,0 +1,30 @@
+//! The broker as its clients see it: the real binary, real sockets, one file per promise of the wire contract.
+
+mod harness;
+
+mod connection;
+mod framing;
+
+mod payload;
+mod ping;
+mod publish;
+mod subscribe;
+
+mod auth;
+mod heartbeat;
+mod messages;
+mod recovery;
+
+mod slow_consumer;
+
+mod rest;
+mod settings;
+mod shutdown;
+
+mod interop;
+mod limits;
+mod load;
+mod pipelining;
+mod replay_seam;
+
+mod cli;

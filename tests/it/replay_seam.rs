@@ -1,0 +1,124 @@
+//! The seam between replay and live events: during a publish storm, no event is missing there and none comes twice.
+
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::harness::broker::Broker;
+use crate::harness::client::Client;
+use crate::harness::json::number;
+
+const JOINERS: u64 = 8;
+const ROUNDS: u64 = 25;
+
+/// A topic `orders` on which somebody publishes all the time.
+async fn storm() -> (Broker, JoinHandle<Vec<Value>>) {
+    let settings = [
+        ("RING_BUFFER_SIZE", "10000"),
+        ("SUBSCRIBER_QUEUE_SIZE", "20000"),
+    ];
+    let broker = Broker::start(&settings);
+    broker.create_topic("orders").await;
+    let mut publisher = Client::connect(&broker).await;
+    publisher.publish_all("orders", 0..100, 10).await;
+    let storm = tokio::spawn(async move { publisher.publish_all("orders", 0_u64.., 10).await });
+    (broker, storm)
+}
+
+/// Reads from the replay far into the live events.
+async fn assert_no_seam(mut client: Client, first: u64, newest: u64) {
+    for expected in first..newest + 20 {
+        let event = client.expect_event("orders").await;
+        assert_eq!(
+            event["seq"], expected,
+            "{newest} was the newest at the subscribe"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_n_joins_the_live_events_without_a_seam() {
+    let (broker, storm) = storm().await;
+    for round in 0..ROUNDS {
+        let last_n = [0, 1, 10, 1000][usize::try_from(round % 4).expect("small")];
+        let mut joiners = JoinSet::new();
+        for _ in 0..JOINERS {
+            let mut client = Client::connect(&broker).await;
+            joiners.spawn(async move {
+                let ack = client
+                    .subscribe_with("orders", json!({"last_n": last_n}))
+                    .await;
+                let newest = number(&ack, "seq");
+                let first = newest.saturating_sub(last_n) + 1;
+                assert_no_seam(client, first, newest).await;
+            });
+        }
+        joiners.join_all().await;
+    }
+    storm.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn since_joins_the_live_events_without_a_seam() {
+    let (broker, storm) = storm().await;
+    let ack = Client::connect(&broker).await.subscribe("orders").await;
+    let (epoch, mut seen) = (ack["epoch"].clone(), number(&ack, "seq"));
+    for _ in 0..ROUNDS {
+        let mut joiners = JoinSet::new();
+        for _ in 0..JOINERS {
+            let mut client = Client::connect(&broker).await;
+            let since = json!({"since": {"epoch": epoch, "seq": seen}});
+            joiners.spawn(async move {
+                let ack = client.subscribe_with("orders", since).await;
+                assert_eq!(ack["recovered"], true, "{ack}");
+                let newest = number(&ack, "seq");
+                assert_no_seam(client, seen + 1, newest).await;
+                newest
+            });
+        }
+        seen = joiners.join_all().await.into_iter().max().expect("some");
+    }
+    storm.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_beside_running_live_events_repeats_only_what_was_asked_for() {
+    let (broker, storm) = storm().await;
+    let mut client = Client::subscribed(&broker, "orders").await;
+    client.expect_event("orders").await;
+    for _ in 0..ROUNDS {
+        client
+            .send(json!({"type": "subscribe", "topic": "orders", "last_n": 5}))
+            .await;
+        let newest = loop {
+            let message = client.recv().await;
+            if message["type"] == "ack" {
+                break number(&message, "seq");
+            }
+        };
+        for expected in newest - 4..newest + 20 {
+            let event = client.expect_event("orders").await;
+            assert_eq!(event["seq"], expected, "{newest} was the newest");
+        }
+    }
+    storm.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_and_comes_back_since_then_misses_nothing() {
+    let (broker, storm) = storm().await;
+    let mut client = Client::connect(&broker).await;
+    let ack = client.subscribe("orders").await;
+    let (epoch, mut newest) = (ack["epoch"].clone(), number(&ack, "seq"));
+    for _ in 0..ROUNDS {
+        let mut events = vec![client.expect_event("orders").await];
+        events.extend(client.unsubscribe("orders").await);
+        for event in events {
+            assert_eq!(event["seq"], newest + 1);
+            newest += 1;
+        }
+        let since = json!({"since": {"epoch": epoch, "seq": newest}});
+        let ack = client.subscribe_with("orders", since).await;
+        assert_eq!(ack["recovered"], true, "{ack}");
+    }
+    storm.abort();
+}
