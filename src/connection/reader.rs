@@ -290,15 +290,17 @@ impl Reader {
             Ok(Command::Ping { request_id }) => {
                 self.answer(|out, ts| reply::pong(out, request_id, ts))
             }
-            Ok(Command::Auth { request_id, .. }) => self.answer(|out, ts| {
-                reply::error(
-                    out,
-                    request_id,
-                    ErrorCode::BadRequest,
-                    ALREADY_AUTHENTICATED_TEXT,
-                    ts,
-                );
-            }),
+            Ok(Command::Auth { request_id, .. }) => {
+                let is_asked_for = self.home.config().auth_enabled;
+                self.answer(|out, ts| {
+                    if is_asked_for {
+                        let text = ALREADY_AUTHENTICATED_TEXT;
+                        reply::error(out, request_id, ErrorCode::BadRequest, text, ts);
+                    } else {
+                        reply::ack_auth(out, request_id, ts);
+                    }
+                })
+            }
             Err(BadCommand {
                 request_id,
                 message,

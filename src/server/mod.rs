@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
@@ -92,6 +92,8 @@ fn start(config: Config) -> io::Result<()> {
                 }
             })?;
     }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
     let accepting = Arc::clone(&process);
     std::thread::Builder::new()
         .name("acceptor".into())
@@ -104,10 +106,8 @@ fn start(config: Config) -> io::Result<()> {
         connections_max,
         "listening"
     );
-    Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(drain_at_signal(&process))
+    runtime.block_on(drain_at_signal(&process, signals));
+    Ok(())
 }
 
 /// Events that one topic accepts before rings are flushed. A batch that is taken may hold as many
@@ -257,25 +257,44 @@ fn place(process: &Process, socket: std::net::TcpStream) {
     }
 }
 
-/// Waits for the first signal, then shuts down as the protocol says. A second one ends at once.
-async fn drain_at_signal(process: &Process) -> io::Result<()> {
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// The signals that end the server.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Waits for the first signal, then shuts down as the protocol says. A second one ends at once.
+async fn drain_at_signal(process: &Process, mut signals: Signals) {
+    signals.next().await;
     let timeout = process.config.shutdown_timeout;
     tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     process.draining.store(true, Ordering::SeqCst);
     tokio::select! {
-        drained = tokio::time::timeout(timeout, drain(process)) => if let Ok(()) = drained { tracing::info!("drained") } else { tracing::warn!("not drained within SHUTDOWN_TIMEOUT_SEC; ending") },
-        _ = interrupt.recv() => second_signal(),
-        _ = terminate.recv() => second_signal(),
+        drained = tokio::time::timeout(timeout, drain(process)) => {
+            if drained.is_ok() {
+                tracing::info!("drained");
+            } else {
+                tracing::warn!("not drained within SHUTDOWN_TIMEOUT_SEC; ending");
+            }
+        }
+        () = signals.next() => second_signal(),
     }
-    Ok(())
 }
 
 fn second_signal() {
