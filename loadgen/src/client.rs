@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 
 use memchr::memmem;
+use mio::event::Event;
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -67,6 +68,8 @@ pub(crate) struct Client {
     head: Vec<u8>,
     out: Vec<u8>,
     out_written: usize,
+    /// The server has said all that it will say: from now on only reading to the end shows the end.
+    hung_up: bool,
 }
 
 impl Client {
@@ -101,6 +104,7 @@ impl Client {
             head: Vec::new(),
             out: Vec::new(),
             out_written: 0,
+            hung_up: false,
         };
         client.queue_upgrade(door, client_id);
         Ok(client)
@@ -166,6 +170,11 @@ impl Client {
         Ok(())
     }
 
+    /// Takes note of what an event says about the socket. An end that comes together with data makes no event of its own.
+    pub(crate) fn on_event(&mut self, event: &Event) {
+        self.hung_up |= event.is_read_closed() || event.is_error();
+    }
+
     /// Reads what there is and hands on every message.
     pub(crate) fn receive(
         &mut self,
@@ -182,7 +191,7 @@ impl Client {
             };
             self.take_bytes(&buffer[..read], &mut on_message)?;
             // A short read means that the socket is empty: one more call would only say so.
-            if read < buffer.len() {
+            if read < buffer.len() && !self.hung_up {
                 return Ok(Inbound::Drained);
             }
         }

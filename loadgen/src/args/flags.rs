@@ -158,6 +158,12 @@ fn scenario(
             "Topics, made for this run and removed after it",
         ))
         .arg(positive("secs", "SECS", secs, "How long to measure"))
+        .arg(positive(
+            "drain-secs",
+            "SECS",
+            "10",
+            "How long to wait at the end for what is on its way",
+        ))
         .arg(count("threads", "N", "1", "Threads of the generator"))
         .arg(flag(
             "json",
@@ -188,12 +194,6 @@ fn scenario(
                 "SECS",
                 "1",
                 "How long to run before measuring",
-            ))
-            .arg(positive(
-                "drain-secs",
-                "SECS",
-                "10",
-                "How long to wait at the end for what is on its way",
             )),
     };
     let bytes = format!("Bytes of a payload, {PAYLOAD_BYTES_MIN} or more");

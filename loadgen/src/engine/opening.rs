@@ -14,8 +14,9 @@ use crate::client::Client;
 
 /// Connections of one lane that are being opened at the same time.
 const OPENING_MAX: usize = 128;
-/// A port range holds about 28,000 ports; from here on each source address serves so many connections.
-const CONNECTIONS_PER_ADDRESS: usize = 20_000;
+/// From here on each source address serves so many connections: there are about 28,000 ports for one, and the kernel's
+/// search for a free one becomes slow long before the last is taken.
+const CONNECTIONS_PER_ADDRESS: usize = 5_000;
 
 impl Lane {
     pub(super) fn open_more(&mut self) {

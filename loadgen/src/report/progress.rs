@@ -10,6 +10,7 @@ const EVERY_NS: u64 = 250_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Progress {
+    quiet: bool,
     shown: bool,
     last: (u64, u64, u64),
     drawn: bool,
@@ -19,6 +20,7 @@ impl Progress {
     /// Nothing is drawn where nobody watches.
     pub(crate) fn new(quiet: bool) -> Self {
         Self {
+            quiet,
             shown: !quiet && io::stderr().is_terminal(),
             last: (0, 0, 0),
             drawn: false,
@@ -64,9 +66,11 @@ impl Progress {
         }
     }
 
-    /// A line that stays, terminal or not.
+    /// A line that stays, terminal or not. A standard error that is closed is no reason to end a run.
     pub(crate) fn keep(&mut self, line: &str) {
         self.clear();
-        drop(writeln!(io::stderr(), "{line}"));
+        if !self.quiet {
+            drop(writeln!(io::stderr(), "{line}"));
+        }
     }
 }

@@ -222,7 +222,8 @@ impl Churn<'_> {
             self.poll
                 .poll(&mut events, Some(Duration::from_millis(2)))?;
             for event in &events {
-                if event.token().0 < self.visits.len() {
+                if let Some(Some(visit)) = self.visits.get_mut(event.token().0) {
+                    visit.client.on_event(event);
                     self.serve(event.token().0);
                 }
             }

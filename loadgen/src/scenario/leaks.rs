@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 use super::Session;
 use crate::units::grouped;
 
-/// Long enough for a server that cleans up lazily, short enough to end.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What `GET /health` counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Health {
@@ -32,9 +29,10 @@ pub(crate) fn check(session: &mut Session, before: Option<Health>) {
         session.note("the server has no GET /health: whether it forgets who left is not checked");
         return;
     };
+    let patience = Duration::from_secs_f64(session.settings.drain);
     let start = Instant::now();
     let mut now = Health::read(session);
-    while now != Some(before) && start.elapsed() < PATIENCE {
+    while now != Some(before) && start.elapsed() < patience {
         thread::sleep(Duration::from_millis(20));
         now = Health::read(session);
     }

@@ -7,8 +7,8 @@ use crate::engine::shared::Phase;
 use crate::pace::Pace;
 use crate::units::{count, float, grouped, kilobytes, ratio, seconds};
 
-/// A shorter run says too little about a slope to fail for it.
-const JUDGED_SECS: f64 = 300.0;
+/// A shorter run says too little about a slope to fail for it, and a quarter of it too little to name one.
+const JUDGED_MINUTES: f64 = 5.0;
 const MINUTE_SECS: f64 = 60.0;
 
 pub(crate) fn play(session: &mut Session, rate: f64, slope_kb_max: f64) -> Result<(), Failure> {
@@ -47,7 +47,7 @@ pub(crate) fn play(session: &mut Session, rate: f64, slope_kb_max: f64) -> Resul
             slope,
             shown,
         );
-        if slope > slope_kb_max && measured.secs() >= JUDGED_SECS {
+        if slope > slope_kb_max && measured.secs() >= JUDGED_MINUTES * MINUTE_SECS {
             session.report.breaks.push(format!(
                 "the server grows by {slope:.0} KB a minute, more than --slope-kb-max {slope_kb_max}"
             ));
@@ -65,7 +65,8 @@ fn slope_kb_per_min(samples: &[Sample]) -> Option<f64> {
         .iter()
         .filter_map(|sample| Some((sample.at_secs / MINUTE_SECS, float(sample.resident_kb?))))
         .collect();
-    if points.len() < 3 {
+    let (first, last) = (points.first()?, points.last()?);
+    if last.0 - first.0 < JUDGED_MINUTES / 4.0 {
         return None;
     }
     let mean = |pick: fn(&(f64, f64)) -> f64| {
