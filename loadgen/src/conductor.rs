@@ -16,7 +16,7 @@ use crate::client::Door;
 use crate::engine::result::LaneResult;
 use crate::engine::shared::{Counters, Phase, Plan, Shared};
 use crate::engine::{Lane, WAKER};
-use crate::procfs::{Cpu, Process};
+use crate::procfs::{Cpu, Process, machine_cpu_secs};
 use crate::units::{float, nanos, seconds, wide};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -50,6 +50,7 @@ pub(crate) struct Snapshot {
     pub(crate) ended: u64,
     pub(crate) lane_cpu_ns: Vec<u64>,
     pub(crate) server_cpu: Option<Cpu>,
+    pub(crate) machine_cpu_secs: Option<f64>,
     pub(crate) resident_kb: Option<u64>,
 }
 
@@ -95,6 +96,13 @@ impl Measured {
 
     pub(crate) fn server_cpu(&self) -> Option<Cpu> {
         Some(self.to.server_cpu?.since(self.from.server_cpu?))
+    }
+
+    /// CPU seconds of everything else on the machine; only known where the server is.
+    pub(crate) fn other_cpu_secs(&self) -> Option<f64> {
+        let all = self.to.machine_cpu_secs? - self.from.machine_cpu_secs?;
+        let generator: f64 = self.lane_cpu_secs().sum();
+        Some((all - self.server_cpu()?.total_secs() - generator).max(0.0))
     }
 
     /// CPU seconds of each lane in the measured span.
@@ -310,6 +318,7 @@ impl Run<'_> {
         let mut sum = Snapshot {
             at_ns: self.shared.now_ns(),
             server_cpu: self.server.and_then(Process::cpu),
+            machine_cpu_secs: machine_cpu_secs(),
             resident_kb: self.server.and_then(Process::resident_kb),
             ..Snapshot::default()
         };

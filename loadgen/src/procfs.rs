@@ -131,6 +131,23 @@ impl Machine {
     }
 }
 
+/// CPU time of everything on this machine since it started.
+pub(crate) fn machine_cpu_secs() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    parse_machine_cpu(&stat, float(clock_ticks_per_second()))
+}
+
+fn parse_machine_cpu(stat: &str, ticks_per_sec: f64) -> Option<f64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<u64> = fields
+        .split_whitespace()
+        .map_while(|field| field.parse().ok())
+        .collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted twice.
+    let busy = [0, 1, 2, 5, 6, 7].iter().filter_map(|at| fields.get(*at));
+    Some(ratio(float(busy.sum()), ticks_per_sec))
+}
+
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -167,7 +184,7 @@ pub(crate) fn raise_file_limit(wanted: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Process, listening_inode, parse_cpu};
+    use super::{Process, listening_inode, parse_cpu, parse_machine_cpu};
 
     #[test]
     fn a_name_with_brackets_does_not_shift_the_fields() {
@@ -175,6 +192,13 @@ mod tests {
         let cpu = parse_cpu(stat, 100.0).expect("a stat line");
         assert!((cpu.user_secs - 2.5).abs() < 1e-9);
         assert!((cpu.system_secs - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn waiting_is_not_work() {
+        let stat = "cpu  100 1 50 9999 777 2 3 4 88 99\ncpu0 1 1 1\n";
+        let secs = parse_machine_cpu(stat, 100.0).expect("a stat file");
+        assert!((secs - 1.6).abs() < 1e-9);
     }
 
     #[test]

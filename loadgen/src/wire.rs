@@ -5,7 +5,7 @@
 //! digits written into a finished frame, and an event is read at known offsets. An event that does not look exactly as it
 //! was sent is not an event; the caller then asks [`Told::parse`] what it is.
 
-use memchr::memmem;
+use memchr::memmem::{self, FinderRev};
 use serde_json::Value;
 
 use crate::frame::{MASK, TEXT, append_masked};
@@ -103,12 +103,15 @@ pub(crate) struct Mark {
 pub(crate) struct EventShape {
     prefix: Vec<u8>,
     payload_bytes: usize,
+    /// Whether anybody wants to know the time of an event.
+    timed: bool,
     /// Where the last mark was found. Ids and names have fixed lengths, so it stays there.
     mark_at: usize,
+    seq_finder: FinderRev<'static>,
 }
 
 impl EventShape {
-    pub(crate) fn new(topic: &str, payload_bytes: usize) -> Self {
+    pub(crate) fn new(topic: &str, payload_bytes: usize, timed: bool) -> Self {
         let prefix = format!(
             r#"{{"type":"event","topic":{},"message":"#,
             Value::from(topic)
@@ -116,7 +119,9 @@ impl EventShape {
         Self {
             prefix: prefix.into_bytes(),
             payload_bytes: payload_bytes.max(PAYLOAD_BYTES_MIN),
+            timed,
             mark_at: 0,
+            seq_finder: FinderRev::new(SEQ_KEY),
         }
     }
 
@@ -141,9 +146,22 @@ impl EventShape {
         Some(Mark {
             number: decimal(&payload[NUMBER_AT..STREAM_KEY_AT])?.checked_sub(NUMBER_BASE)?,
             stream: decimal(&payload[STREAM_AT..TIME_KEY_AT])?.checked_sub(STREAM_BASE)?,
-            time_ns: decimal(&payload[TIME_AT..PAD_KEY_AT])?.checked_sub(TIME_BASE)?,
-            seq: trailing(tail, SEQ_KEY),
+            time_ns: if self.timed {
+                decimal(&payload[TIME_AT..PAD_KEY_AT])?.checked_sub(TIME_BASE)?
+            } else {
+                0
+            },
+            seq: trailing(tail, SEQ_KEY).or_else(|| self.inner_seq(tail)),
         })
+    }
+
+    /// The `seq` of a server that writes more behind it.
+    fn inner_seq(&self, tail: &[u8]) -> Option<u64> {
+        let start = self.seq_finder.rfind(tail)? + SEQ_KEY.len();
+        let digits = tail[start..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit());
+        decimal(&tail[start..start + digits.count()])
     }
 }
 
@@ -164,19 +182,15 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The number of the field `key`, which usually ends the object.
+/// The number of the field `key` that ends the object.
 fn trailing(text: &[u8], key: &[u8]) -> Option<u64> {
-    let digits_end = text.iter().rposition(u8::is_ascii_digit)? + 1;
-    let digits_start = text[..digits_end]
-        .iter()
-        .rposition(|byte| !byte.is_ascii_digit())?
-        + 1;
-    if text[..digits_start].ends_with(key) {
-        return decimal(&text[digits_start..digits_end]);
+    let inner = text.strip_suffix(b"}")?;
+    let start = inner.iter().rposition(|byte| !byte.is_ascii_digit())? + 1;
+    let (head, digits) = inner.split_at(start);
+    if digits.is_empty() || !head.ends_with(key) {
+        return None;
     }
-    let start = memmem::rfind(text, key)? + key.len();
-    let length = text[start..].iter().take_while(|b| b.is_ascii_digit());
-    decimal(&text[start..start + length.count()])
+    decimal(digits)
 }
 
 /// Any message that is not an event of ours, understood slowly.
@@ -265,7 +279,7 @@ mod tests {
             let json: Value = serde_json::from_str(&publish).expect("valid JSON");
             assert_eq!(json["message"]["payload"].to_string().len(), bytes);
             assert_eq!(json["message"]["id"].as_str().map(str::len), Some(36));
-            let mut shape = EventShape::new("a \"b\"", bytes);
+            let mut shape = EventShape::new("a \"b\"", bytes, true);
             for (tail, seq) in [(r#","seq":42"#, Some(42)), ("", None)] {
                 let expected = Mark {
                     number: 123_456,
@@ -282,15 +296,18 @@ mod tests {
     #[test]
     fn fields_behind_seq_do_not_hide_it() {
         let event = event_of(&published(100, 1, 1), r#","seq":42,"more":7"#);
-        let mark = EventShape::new("a \"b\"", 100).read(event.as_bytes());
+        let mark = EventShape::new("a \"b\"", 100, true).read(event.as_bytes());
         assert_eq!(mark.and_then(|mark| mark.seq), Some(42));
     }
 
     #[test]
     fn a_foreign_or_damaged_event_is_not_ours() {
         let event = event_of(&published(100, 1, 1), "");
-        assert_eq!(EventShape::new("other", 100).read(event.as_bytes()), None);
-        let mut shape = EventShape::new("a \"b\"", 100);
+        assert_eq!(
+            EventShape::new("other", 100, true).read(event.as_bytes()),
+            None
+        );
+        let mut shape = EventShape::new("a \"b\"", 100, true);
         let shortened = event.replacen('x', "", 1);
         assert_eq!(shape.read(shortened.as_bytes()), None);
         for cut in 0..event.len() - 40 {

@@ -43,7 +43,8 @@ pub(crate) struct Books {
 
 impl Books {
     pub(crate) fn new(plan: &Plan) -> Self {
-        let shape = |topic: &String| EventShape::new(topic, plan.payload_bytes);
+        let shape =
+            |topic: &String| EventShape::new(topic, plan.payload_bytes, plan.record_latency);
         Self {
             shapes: plan.topics.iter().map(shape).collect(),
             floors: (0..plan.streams()).map(|_| Floor::default()).collect(),

@@ -63,7 +63,7 @@ pub(crate) fn play(session: &mut Session, rate: f64, workers: usize) -> Result<(
         shapes: plan
             .topics
             .iter()
-            .map(|topic| EventShape::new(topic, plan.payload_bytes))
+            .map(|topic| EventShape::new(topic, plan.payload_bytes, false))
             .collect(),
         topics: plan.topics.clone(),
         poll: Poll::new()?,

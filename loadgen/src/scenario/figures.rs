@@ -14,6 +14,9 @@ const BUSY_SHARE: f64 = 0.9;
 /// With both sides on one machine, this much of all cores leaves no room.
 const FULL_SHARE: f64 = 0.95;
 
+/// More than this, used by others, shows in the figures.
+const OTHERS_CORES: f64 = 0.25;
+
 pub(crate) fn throughput(session: &mut Session, measured: &Measured) {
     let (from, to, secs) = (&measured.from, &measured.to, measured.secs());
     let report = &mut session.report;
@@ -95,6 +98,12 @@ pub(crate) fn cost(session: &mut Session, measured: &Measured) {
         generator,
         format!("{generator:.2} cores"),
     );
+    let others = measured.other_cpu_secs().map(|cpu| ratio(cpu, secs));
+    if let Some(others) = others.filter(|cores| *cores > OTHERS_CORES) {
+        session.note(format!(
+            "other processes used {others:.2} cores meanwhile: throughput and latency would be better without them"
+        ));
+    }
     if busiest > BUSY_SHARE {
         session.note(format!(
             "WARNING: a generator thread was busy for {:.0} % of the time: the generator, not the server, may have been the limit (--threads)",

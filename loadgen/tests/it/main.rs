@@ -134,6 +134,28 @@ fn a_server_that_remembers_who_left_is_caught() {
 }
 
 #[test]
+fn who_stops_reading_is_judged_when_it_reads_again() {
+    let words = "stalled --subs 3 --stalled 1 --rate 400 --secs 0.4 --warmup 0";
+    for (lie, code) in [
+        (Lie::None, 0),
+        (Lie::DropAndTell, 0),
+        (Lie::DropSilently, 1),
+    ] {
+        let server = Server::start(lie);
+        let (found, report) = loadgen(&server, words);
+        assert_eq!(found, Some(code), "{lie:?} {report}");
+        let figures = &report["figures"];
+        let count = |name: &str| figures[name].as_u64().expect("a count");
+        // Which of the three subscribes first, and is lied to, is the scheduler's choice.
+        let announced = count("lost_announced") + count("stalled_announced");
+        assert_eq!(announced, if lie == Lie::DropAndTell { 2 } else { 0 });
+        let silent = count("lost_unannounced") + count("stalled_unannounced");
+        assert_eq!(silent, if lie == Lie::DropSilently { 2 } else { 0 });
+        assert!(count("stalled_received") > 100, "{figures}");
+    }
+}
+
+#[test]
 fn latency_is_measured_from_the_time_a_message_was_due() {
     let server = Server::start(Lie::Pause);
     let (code, report) = loadgen(
