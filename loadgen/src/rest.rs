@@ -79,10 +79,10 @@ impl Rest {
         }
     }
 
-    /// True if the server removed it.
-    pub(crate) fn delete_topic(&self, name: &str) -> bool {
-        self.call("DELETE", &format!("/topics/{name}"), None)
-            .is_ok_and(|(status, _)| status == 200)
+    /// Whether the server removed it; `None` if it does not answer.
+    pub(crate) fn delete_topic(&self, name: &str) -> Option<bool> {
+        let answer = self.call("DELETE", &format!("/topics/{name}"), None);
+        answer.ok().map(|(status, _)| status == 200)
     }
 
     pub(crate) fn read(&self, path: &str) -> Option<Value> {

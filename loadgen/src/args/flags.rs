@@ -32,7 +32,7 @@ fn fanout() -> Command {
         "window",
         "N",
         "32",
-        "Messages of a topic on their way to its slowest subscriber; 0: as fast as TCP takes them",
+        "Messages of a topic on their way to its slowest subscriber, shared by its publishers; 0: as fast as TCP takes them",
     ))
 }
 

@@ -81,6 +81,17 @@ pub(crate) enum Next {
     At(u64),
 }
 
+/// The window is a topic's: its publishers share it, or together they would overrun a subscriber.
+fn shared_window(plan: &Plan) -> Pace {
+    match plan.pace {
+        Pace::Window(window) => {
+            let publishers = wide(plan.streams().div_ceil(plan.topics.len()));
+            Pace::Window((window / publishers).max(1))
+        }
+        other => other,
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Pump {
     pace: Pace,
@@ -102,7 +113,7 @@ impl Pump {
             }
         };
         Self {
-            pace: plan.pace,
+            pace: shared_window(plan),
             streams: own.iter().map(stream).collect(),
             timetable: None,
             published: 0,

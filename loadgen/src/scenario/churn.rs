@@ -1,143 +1,90 @@
 //! Connections that come and go: connect, subscribe, get the kept event, leave, again; and nothing may stay behind.
 //!
-//! It has its own small loop, because here connections, not messages, are the work. One message is published into each topic
-//! beforehand; a subscribe with `last_n` 1 must bring it back right after the ack, unless the server keeps no history.
+//! One message is published into each topic beforehand; a subscribe with `last_n` 1 must bring it back right after the ack,
+//! unless the server keeps no history.
 
-use std::io;
-use std::time::{Duration, Instant};
-
-use hdrhistogram::Histogram;
-use mio::{Events, Interest, Poll, Token};
-
-use super::Session;
 use super::leaks::{self, Health};
+use super::visits::{Outcome, visit};
+use super::{Session, figures};
 use crate::Failure;
-use crate::client::{Client, Ended};
-use crate::engine::subscriber::latency_histogram;
 use crate::pace::Pace;
 use crate::procfs::{Process, raise_file_limit};
-use crate::units::{count, duration, float, grouped, nanos, ratio, wide};
-use crate::wire::{EventShape, PublishTemplate, Told};
+use crate::units::{count, duration, float, grouped, ratio, wide};
 
-const BUFFER_BYTES: usize = 64 << 10;
-const VISIT_MAX: Duration = Duration::from_secs(5);
-/// An ack without an event after it: the server keeps no history.
-const EVENT_WAIT: Duration = Duration::from_millis(500);
 const SPARE_FILES: usize = 64;
-
-/// One visit that goes on.
-struct Visit {
-    client: Client,
-    topic: usize,
-    since: Instant,
-    subscribed: bool,
-    acked: Option<Instant>,
-    event: bool,
-    trouble: Option<String>,
-}
-
-struct Churn<'a> {
-    session: &'a Session,
-    topics: Vec<String>,
-    shapes: Vec<EventShape>,
-    poll: Poll,
-    buffer: Vec<u8>,
-    visits: Vec<Option<Visit>>,
-    started: u64,
-    done: u64,
-    with_event: u64,
-    failed: u64,
-    failure: Option<String>,
-    visit_ns: Histogram<u64>,
-}
 
 pub(crate) fn play(session: &mut Session, rate: f64, workers: usize) -> Result<(), Failure> {
     raise_file_limit(wide(workers + SPARE_FILES));
     let plan = session.plan(Pace::Silent);
     let before = Health::read(session);
     session.make_topics(&plan.topics)?;
-    let cpu = session.server.and_then(Process::cpu);
-    let own = Process::this().cpu();
-    let mut churn = Churn {
-        session,
-        shapes: plan
-            .topics
-            .iter()
-            .map(|topic| EventShape::new(topic, plan.payload_bytes, false))
-            .collect(),
-        topics: plan.topics.clone(),
-        poll: Poll::new()?,
-        buffer: vec![0; BUFFER_BYTES],
-        visits: (0..workers).map(|_| None).collect(),
-        started: 0,
-        done: 0,
-        with_event: 0,
-        failed: 0,
-        failure: None,
-        visit_ns: latency_histogram(),
-    };
-    churn.publish_one_each(plan.run)?;
-    let secs = churn.run(rate)?;
-    let (done, with_event, failed, failure) =
-        (churn.done, churn.with_event, churn.failed, churn.failure);
-    let histogram = churn.visit_ns;
+    let server_before = session.server.and_then(Process::cpu);
+    let own_before = Process::this().cpu();
+    let outcome = visit(session, &plan, rate, workers);
+    let server_after = session.server.and_then(Process::cpu);
+    let own_after = Process::this().cpu();
     session.remove_topics(&plan.topics);
+    let outcome = outcome?;
+    if outcome.done == 0 {
+        let why = outcome.failure.unwrap_or_else(|| "no visit ended".into());
+        return Err(Failure::Connect(why));
+    }
+    show(session, &outcome);
     let report = &mut session.report;
-    let speed = ratio(float(done), secs);
-    report.figure("visits", "visits", done, grouped(done));
-    report.figure(
-        "visits_per_sec",
-        "visits per second",
-        speed,
-        grouped(count(speed)),
-    );
-    report.figure(
-        "with_event",
-        "  with an event",
-        with_event,
-        grouped(with_event),
-    );
-    report.figure("failed", "  failed", failed, grouped(failed));
+    if let (Some(from), Some(to)) = (server_before, server_after) {
+        let each = ratio(to.since(from).total_secs() * 1e6, float(outcome.done));
+        let shown = format!("{each:.1} µs");
+        report.figure("server_us_per_visit", "server CPU per visit", each, shown);
+    }
+    if let (Some(from), Some(to)) = (own_before, own_after) {
+        let cores = ratio(to.since(from).total_secs(), outcome.secs);
+        let shown = format!("{cores:.2} cores");
+        report.figure("generator_cores", "generator CPU", cores, shown);
+    }
+    judge(session, &outcome);
+    check_topics(session, &plan.topics);
+    leaks::check(session, before);
+    Ok(())
+}
+
+fn show(session: &mut Session, outcome: &Outcome) {
+    let report = &mut session.report;
+    let speed = ratio(float(outcome.done), outcome.secs);
+    let shown = grouped(count(speed));
+    report.figure("visits", "visits", outcome.done, grouped(outcome.done));
+    report.figure("visits_per_sec", "visits per second", speed, shown);
+    for (key, label, value) in [
+        ("with_event", "  with an event", outcome.with_event),
+        ("failed", "  failed", outcome.failed),
+    ] {
+        report.figure(key, label, value, grouped(value));
+    }
     for (key, label, quantile) in [
         ("p50_ns", "a visit took p50", 0.5),
         ("p99_ns", "             p99", 0.99),
     ] {
-        let nanos = histogram.value_at_quantile(quantile);
+        let nanos = outcome.visit_ns.value_at_quantile(quantile);
         report.figure(key, label, nanos, duration(nanos));
     }
-    report.percentiles = super::figures::curve(&histogram);
-    if let (Some(from), Some(to)) = (cpu, session.server.and_then(Process::cpu)) {
-        let each = ratio(to.since(from).total_secs() * 1e6, float(done));
-        report.figure(
-            "server_us_per_visit",
-            "server CPU per visit",
-            each,
-            format!("{each:.1} µs"),
-        );
+    report.percentiles = figures::curve(&outcome.visit_ns);
+}
+
+fn judge(session: &mut Session, outcome: &Outcome) {
+    if let Some(why) = &outcome.failure {
+        let failed = outcome.failed;
+        let breach = format!("{failed} visits failed, the first: {why}");
+        session.report.breaks.push(breach);
     }
-    if let (Some(from), Some(to)) = (own, Process::this().cpu()) {
-        let cores = ratio(to.since(from).total_secs(), secs);
-        report.figure(
-            "generator_cores",
-            "generator CPU",
-            cores,
-            format!("{cores:.2} cores"),
-        );
+    match outcome.done - outcome.with_event {
+        0 => {}
+        missed if missed == outcome.done => {
+            session.note("no visit got an event: the server keeps no history (last_n)");
+        }
+        missed => {
+            let breach = format!("{missed} visits did not get the event that others got");
+            session.report.breaks.push(breach);
+        }
     }
-    if let Some(why) = failure {
-        report
-            .breaks
-            .push(format!("{failed} visits failed, the first: {why}"));
-    }
-    if done == 0 && failed > 0 {
-        return Err(Failure::Connect(session.report.breaks.concat()));
-    }
-    if with_event == 0 {
-        session.note("no visit got an event: the server keeps no history (last_n)");
-    }
-    check_topics(session, &plan.topics);
-    leaks::check(session, before);
-    Ok(())
 }
 
 /// The topics of this run are gone, or at least empty.
@@ -159,200 +106,4 @@ fn check_topics(session: &mut Session, names: &[String]) {
             "{kept} topics still count subscribers after all have left"
         ));
     }
-}
-
-impl Churn<'_> {
-    /// Over an ordinary connection, waiting for each ack.
-    fn publish_one_each(&mut self, run: u32) -> Result<(), Failure> {
-        let mut client = Client::connect(&self.session.door, "churn", None, 0)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut client.stream, Token(usize::MAX), interest)?;
-        let deadline = Instant::now() + VISIT_MAX;
-        let (mut events, mut answered, mut sent) = (Events::with_capacity(8), 0, false);
-        while answered < self.topics.len() {
-            if Instant::now() > deadline {
-                return Err(Failure::Connect(
-                    "the first publishes were not acked in time".into(),
-                ));
-            }
-            self.poll
-                .poll(&mut events, Some(Duration::from_millis(20)))?;
-            client.flush().map_err(|ended| connect_failure(&ended))?;
-            let take = |text: &[u8]| {
-                answered += usize::from(matches!(Told::parse(text), Told::Ack { .. }));
-            };
-            client
-                .receive(&mut self.buffer, take)
-                .map_err(|ended| connect_failure(&ended))?;
-            if client.is_open() && !sent {
-                sent = true;
-                for topic in &self.topics {
-                    let mut template =
-                        PublishTemplate::new(topic, 0, run, self.session.settings.bytes);
-                    template.append(client.out(), 1, 0);
-                }
-                client.flush().map_err(|ended| connect_failure(&ended))?;
-            }
-        }
-        client.say_goodbye();
-        Ok(())
-    }
-
-    /// Visits until the time is over; returns how long that was.
-    fn run(&mut self, rate: f64) -> Result<f64, Failure> {
-        let start = Instant::now();
-        let end = start + Duration::from_nanos(nanos(self.session.settings.secs));
-        let mut events = Events::with_capacity(self.visits.len());
-        loop {
-            let now = Instant::now();
-            let over = now >= end || self.session.stopped();
-            if over && (self.visits.iter().all(Option::is_none) || now >= end + VISIT_MAX) {
-                break;
-            }
-            let allowed = if rate > 0.0 {
-                count(rate * (now - start).as_secs_f64())
-            } else {
-                u64::MAX
-            };
-            if !over {
-                self.start_visits(allowed, now);
-            }
-            self.poll
-                .poll(&mut events, Some(Duration::from_millis(2)))?;
-            for event in &events {
-                if let Some(Some(visit)) = self.visits.get_mut(event.token().0) {
-                    visit.client.on_event(event);
-                    self.serve(event.token().0);
-                }
-            }
-            self.end_overdue();
-        }
-        Ok(start.elapsed().as_secs_f64())
-    }
-
-    fn start_visits(&mut self, allowed: u64, now: Instant) {
-        for at in 0..self.visits.len() {
-            if self.visits[at].is_some() || self.started >= allowed {
-                continue;
-            }
-            let topic = usize::try_from(self.started).unwrap_or(0) % self.topics.len();
-            self.started += 1;
-            match self.open(at, topic, now) {
-                Ok(visit) => self.visits[at] = Some(visit),
-                Err(error) => {
-                    self.fail(error.to_string());
-                    return;
-                }
-            }
-        }
-    }
-
-    fn open(&self, at: usize, topic: usize, now: Instant) -> io::Result<Visit> {
-        let mut client = Client::connect(
-            &self.session.door,
-            &format!("churn-{}", self.started),
-            None,
-            0,
-        )?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut client.stream, Token(at), interest)?;
-        Ok(Visit {
-            client,
-            topic,
-            since: now,
-            subscribed: false,
-            acked: None,
-            event: false,
-            trouble: None,
-        })
-    }
-
-    fn serve(&mut self, at: usize) {
-        let Some(visit) = &mut self.visits[at] else {
-            return;
-        };
-        let shape = &mut self.shapes[visit.topic];
-        match visit.go_on(shape, &self.topics[visit.topic], &mut self.buffer) {
-            Err(ended) => self.leave(at, Some(ended.to_string())),
-            Ok(()) if visit.trouble.is_some() => {
-                let trouble = visit.trouble.take();
-                self.leave(at, trouble);
-            }
-            Ok(()) if visit.event && visit.acked.is_some() => self.leave(at, None),
-            Ok(()) => {}
-        }
-    }
-
-    fn end_overdue(&mut self) {
-        for at in 0..self.visits.len() {
-            let Some(visit) = &self.visits[at] else {
-                continue;
-            };
-            if visit
-                .acked
-                .is_some_and(|acked| acked.elapsed() > EVENT_WAIT)
-            {
-                self.leave(at, None);
-            } else if visit.since.elapsed() > VISIT_MAX {
-                self.leave(at, Some("no ack in time".into()));
-            }
-        }
-    }
-
-    fn leave(&mut self, at: usize, trouble: Option<String>) {
-        let Some(mut visit) = self.visits[at].take() else {
-            return;
-        };
-        if let Some(trouble) = trouble {
-            return self.fail(trouble);
-        }
-        visit.client.say_goodbye();
-        self.done += 1;
-        self.with_event += u64::from(visit.event);
-        let took = u64::try_from(visit.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.visit_ns.saturating_record(took);
-    }
-
-    fn fail(&mut self, why: String) {
-        self.failed += 1;
-        self.failure.get_or_insert(why);
-    }
-}
-
-impl Visit {
-    fn go_on(
-        &mut self,
-        shape: &mut EventShape,
-        topic: &str,
-        buffer: &mut [u8],
-    ) -> Result<(), Ended> {
-        self.client.flush()?;
-        let (acked, event, trouble) = (&mut self.acked, &mut self.event, &mut self.trouble);
-        self.client.receive(buffer, |text| match shape.read(text) {
-            Some(_) if acked.is_none() => *trouble = Some("an event came before the ack".into()),
-            Some(_) => *event = true,
-            None => match Told::parse(text) {
-                Told::Ack { .. } => *acked = Some(Instant::now()),
-                Told::Heartbeat => {}
-                other => *trouble = Some(format!("{other:?}")),
-            },
-        })?;
-        if self.client.is_open() && !self.subscribed {
-            self.subscribed = true;
-            let topic = serde_json::Value::from(topic);
-            self.client.queue_text(&format!(
-                r#"{{"type":"subscribe","topic":{topic},"last_n":1}}"#
-            ));
-            self.client.flush()?;
-        }
-        Ok(())
-    }
-}
-
-fn connect_failure(ended: &Ended) -> Failure {
-    Failure::Connect(ended.to_string())
 }

@@ -9,6 +9,7 @@ mod leaks;
 mod slo;
 mod soak;
 mod stalled;
+mod visits;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,14 +154,21 @@ impl Session {
             .collect()
     }
 
-    pub(crate) fn make_topics(&self, names: &[String]) -> Result<(), Failure> {
-        names
-            .iter()
-            .try_for_each(|name| self.rest.create_topic(name))
+    /// All of them or none.
+    pub(crate) fn make_topics(&mut self, names: &[String]) -> Result<(), Failure> {
+        for (made, name) in names.iter().enumerate() {
+            if let Err(failure) = self.rest.create_topic(name) {
+                self.remove_topics(&names[..made]);
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn remove_topics(&mut self, names: &[String]) {
-        if !names.iter().all(|name| self.rest.delete_topic(name)) {
+        // A server that does not answer is not asked a thousand times.
+        let answers = names.iter().map_while(|name| self.rest.delete_topic(name));
+        if answers.filter(|removed| *removed).count() < names.len() {
             self.note("the server did not remove the topics of this run (DELETE /topics)");
         }
     }
