@@ -1,0 +1,148 @@
+//! The server's REST side: topics made and removed, counts read. Blocking, and only before and after a run.
+//!
+//! A server that lacks a call is not an error here: the answer is `None`, and the report says what could not be read.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::client::Door;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Rest {
+    address: SocketAddr,
+    authority: String,
+    api_key: Option<String>,
+}
+
+/// Resolves `ws://host:port/path`; the same host and port serve REST.
+pub(crate) fn resolve(url: &str, api_key: Option<&str>) -> Result<(Door, Rest), Failure> {
+    let usage = |why: &str| Failure::Usage(format!("--url {url}: {why}"));
+    let rest = url
+        .strip_prefix("ws://")
+        .or_else(|| url.strip_prefix("http://"))
+        .ok_or_else(|| usage("only ws:// is spoken here"))?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, "ws"));
+    let with_port = if authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
+        authority.to_owned()
+    } else {
+        format!("{authority}:80")
+    };
+    let addresses: Vec<SocketAddr> = with_port
+        .to_socket_addrs()
+        .map_err(|error| usage(&error.to_string()))?
+        .collect();
+    // `localhost` often means ::1 first, while servers listen on IPv4.
+    let address = addresses.iter().find(|address| address.is_ipv4());
+    let address = *address
+        .or_else(|| addresses.first())
+        .ok_or_else(|| usage("no such host"))?;
+    let door = Door {
+        address,
+        authority: authority.to_owned(),
+        path: format!("/{path}"),
+        api_key: api_key.map(str::to_owned),
+    };
+    let rest = Rest {
+        address,
+        authority: authority.to_owned(),
+        api_key: api_key.map(str::to_owned),
+    };
+    Ok((door, rest))
+}
+
+impl Rest {
+    pub(crate) fn port(&self) -> Option<u16> {
+        let local = self.address.ip().is_loopback() || self.address.ip().is_unspecified();
+        local.then(|| self.address.port())
+    }
+
+    /// A topic that is there already is as good as a new one.
+    pub(crate) fn create_topic(&self, name: &str) -> Result<(), Failure> {
+        let (status, body) = self
+            .call("POST", "/topics", Some(&json!({ "name": name })))
+            .map_err(|error| Failure::Connect(format!("{}: {error}", self.authority)))?;
+        match status {
+            201 | 200 | 409 => Ok(()),
+            _ => Err(Failure::Connect(format!(
+                "POST /topics was answered with {status} {body}"
+            ))),
+        }
+    }
+
+    /// Whether the server removed it; `None` if it does not answer.
+    pub(crate) fn delete_topic(&self, name: &str) -> Option<bool> {
+        let answer = self.call("DELETE", &format!("/topics/{name}"), None);
+        answer.ok().map(|(status, _)| status == 200)
+    }
+
+    pub(crate) fn read(&self, path: &str) -> Option<Value> {
+        match self.call("GET", path, None) {
+            Ok((200, body)) => Some(body),
+            _ => None,
+        }
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, Value)> {
+        let body = body.map_or_else(String::new, Value::to_string);
+        let key = self
+            .api_key
+            .as_ref()
+            .map_or_else(String::new, |key| format!("X-API-Key: {key}\r\n"));
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n{key}\r\n{body}",
+            self.authority,
+            body.len()
+        );
+        let mut stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        parse_answer(&answer).ok_or_else(|| io::Error::other("an answer that is not HTTP"))
+    }
+}
+
+fn parse_answer(answer: &[u8]) -> Option<(u16, Value)> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{parse_answer, resolve};
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let (door, _) = resolve("ws://127.0.0.1:9001/ws", None).expect("a fine url");
+        assert_eq!(door.address.to_string(), "127.0.0.1:9001");
+        assert_eq!(door.path, "/ws");
+        let (door, _) = resolve("ws://127.0.0.1", None).expect("a short url");
+        assert_eq!((door.address.port(), door.path.as_str()), (80, "/ws"));
+        assert!(resolve("wss://127.0.0.1", None).is_err());
+    }
+
+    #[test]
+    fn answers_are_read_with_and_without_json() {
+        let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{\"a\":1}";
+        assert_eq!(parse_answer(answer), Some((201, json!({"a": 1}))));
+        let answer = b"HTTP/1.1 404 Not Found\r\n\r\nno";
+        assert_eq!(parse_answer(answer).map(|(status, _)| status), Some(404));
+        assert_eq!(parse_answer(b"hello"), None);
+    }
+}
