@@ -58,6 +58,33 @@ async fn last_n_joins_the_live_events_without_a_seam() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_joins_again_and_again_never_sees_a_seam() {
+    let (broker, storm) = storm().await;
+    let mut joiners = JoinSet::new();
+    for last_n in 0..JOINERS {
+        let mut client = Client::connect(&broker).await;
+        joiners.spawn(async move {
+            for _ in 0..300 {
+                let ack = client
+                    .subscribe_with("orders", json!({"last_n": last_n}))
+                    .await;
+                let newest = number(&ack, "seq");
+                let mut events = Vec::new();
+                while events.len() < 12 {
+                    events.push(client.expect_event("orders").await);
+                }
+                events.extend(client.unsubscribe("orders").await);
+                for (event, expected) in events.iter().zip(newest - last_n + 1..) {
+                    assert_eq!(event["seq"], expected, "{newest} was the newest");
+                }
+            }
+        });
+    }
+    joiners.join_all().await;
+    storm.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn since_joins_the_live_events_without_a_seam() {
     let (broker, storm) = storm().await;
     let ack = Client::connect(&broker).await.subscribe("orders").await;
