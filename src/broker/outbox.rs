@@ -378,7 +378,7 @@ mod tests {
 
     fn run_of(name: u8, events: usize) -> Arc<Run> {
         let ends: Vec<u32> = (1..=u32::try_from(events).expect("a small test")).collect();
-        Arc::new(Run::new(vec![name; events], &ends, Arc::default()))
+        Arc::new(Run::new(vec![name; events], &ends, 0, Arc::default()))
     }
 
     fn small(ring_events_max: u32) -> (OutboxSender, OutboxReceiver) {

@@ -325,6 +325,7 @@ impl Shard {
             frames,
             replay: Vec::new(),
             order: Order::BeforeRing,
+            moment: None,
             commands: u32::try_from(publishes.items.len()).unwrap_or(u32::MAX),
             request_bytes: publishes.text.len(),
             membership: None,
@@ -406,6 +407,7 @@ impl Shard {
                     recovered,
                 );
                 answered.replay = kept;
+                answered.moment = Some(topic.moment());
                 if topic.subscribe(subscriber) {
                     answered.membership = Some(Membership::Joined(Arc::clone(topic.name())));
                 } else {
@@ -558,6 +560,7 @@ fn one_command(to: OutboxSender) -> Reply {
         frames: Vec::new(),
         replay: Vec::new(),
         order: Order::BeforeRing,
+        moment: None,
         commands: 1,
         request_bytes: 0,
         membership: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::RUN_EVENTS_LIMIT;
 use super::history::{History, Kept};
 use super::outbox::{ConnectionId, OutboxSender, Pushed};
-use super::run::{RUN_BYTES_MAX, Run};
+use super::run::{Moment, RUN_BYTES_MAX, Run};
 use super::subscribers::{Snapshot, Subscribers};
 use crate::metrics::{Counter, ShardCounters};
 use crate::protocol::frame::{EventTemplate, Timestamp};
@@ -111,6 +111,11 @@ impl Topic {
         self.seq
     }
 
+    /// Now, in the life of this topic.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(Arc::clone(&self.counters), self.seq)
+    }
+
     /// Accepts `messages` (id and payload of each) in their order and offers them to every
     /// subscriber. Calls `accepted` for each message and `mark` for each subscriber that is to be
     /// flushed.
@@ -167,7 +172,8 @@ impl Topic {
         self.counters.shard.bytes_in.add(payload_bytes);
         self.counters.shard.accepted.add(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
-        (Run::new(frames, ends, Arc::clone(&self.counters)), taken)
+        let counters = Arc::clone(&self.counters);
+        (Run::new(frames, ends, self.seq, counters), taken)
     }
 
     /// Pushes `run` on every ring.

@@ -17,10 +17,10 @@ use std::task::Poll;
 
 use super::home::{Home, Letter};
 use super::outgoing::Outgoing;
-use super::{Connection, Phase};
+use super::{Connection, Phase, leave_topic};
 use crate::broker::inbox::Bell;
 use crate::broker::outbox::Taken;
-use crate::broker::request::{Delivery, Membership, Order, Reply};
+use crate::broker::request::{Delivery, Membership, Reply};
 use crate::broker::shard::Shard;
 use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::codes::CloseCode;
@@ -107,8 +107,14 @@ fn read_mail(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
 /// Sorts a delivery to its connections.
 fn receive(home: &Home, delivery: Delivery) {
     for reply in delivery.replies {
-        if let Some(connection) = home.find(reply.to.id(), reply.to.address()) {
-            connection.take_reply(home, reply);
+        let id = reply.to.id();
+        match home.find(id, reply.to.address()) {
+            Some(connection) => connection.take_reply(home, delivery.shard, reply),
+            None => {
+                if let Some(Membership::Joined(topic)) = reply.membership {
+                    leave_topic(home, id, topic);
+                }
+            }
         }
     }
     for sender in delivery.dirty {
@@ -269,6 +275,9 @@ impl Connection {
     fn queue(&self, home: &Home, out: &mut Outgoing, taken: Taken) {
         match taken {
             Taken::Events { run, skip, lost } => {
+                let mut placed = self.placed.borrow_mut();
+                placed.precede(&run, |reply| self.queue_reply(out, reply));
+                drop(placed);
                 if lost > 0 {
                     let ts = home.timestamp();
                     out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
@@ -279,36 +288,23 @@ impl Connection {
             }
             Taken::Marker(ticket) => {
                 let mut placed = self.placed.borrow_mut();
-                match placed.replies.iter().position(|(of, _)| *of == ticket) {
-                    Some(index) => {
-                        if let Some((_, reply)) = placed.replies.remove(index) {
-                            drop(placed);
-                            self.queue_reply(home, out, reply);
-                        }
-                    }
-                    None => placed.early.push(ticket),
-                }
+                placed.come_up(ticket, |reply| self.queue_reply(out, reply));
             }
         }
     }
 
-    /// A reply has come: to the queue, or kept until its place in the ring comes up.
-    fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
-        if let Order::AfterMarker(ticket) = reply.order {
-            let mut placed = self.placed.borrow_mut();
-            let before = placed.early.len();
-            placed.early.retain(|of| *of != ticket);
-            if placed.early.len() == before {
-                placed.replies.push_back((ticket, reply));
-                home.make_ready(self);
-                return;
-            }
+    /// A reply of `shard` has come: to the queue, or kept until its place in the ring comes up.
+    fn take_reply(self: &Rc<Self>, home: &Home, shard: usize, mut reply: Reply) {
+        if let Some(change) = reply.membership.take() {
+            self.note(home, change);
         }
-        self.queue_reply(home, &mut self.out.borrow_mut(), reply);
+        let mut out = self.out.borrow_mut();
+        let mut placed = self.placed.borrow_mut();
+        placed.arrive(shard, reply, |reply| self.queue_reply(&mut out, reply));
         home.make_ready(self);
     }
 
-    fn queue_reply(&self, home: &Home, out: &mut Outgoing, reply: Reply) {
+    fn queue_reply(&self, out: &mut Outgoing, reply: Reply) {
         self.in_flight
             .set(self.in_flight.get().saturating_sub(reply.commands));
         self.in_flight_bytes.set(
@@ -323,12 +319,22 @@ impl Connection {
         for kept in reply.replay {
             out.push_events(kept.run, kept.start, 0);
         }
+    }
+
+    /// Keeps the list of subscriptions as the shards have it.
+    fn note(&self, home: &Home, change: Membership) {
+        if self.is_over() {
+            // Its subscriptions were given up before this one was known.
+            if let Membership::Joined(topic) = change {
+                leave_topic(home, self.outbox.id(), topic);
+            }
+            return;
+        }
         let mut topics = self.topics.borrow_mut();
         let before = topics.is_empty();
-        match reply.membership {
-            None => {}
-            Some(Membership::Joined(topic)) => topics.push(topic),
-            Some(Membership::Left(topic)) => {
+        match change {
+            Membership::Joined(topic) => topics.push(topic),
+            Membership::Left(topic) => {
                 if let Some(index) = topics.iter().position(|of| *of == topic) {
                     topics.swap_remove(index);
                 }

@@ -4,7 +4,6 @@
 //! are on the same thread and share a [`Connection`]. A panic in the task ends its connection.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -16,16 +15,19 @@ pub mod decoder;
 pub mod flusher;
 pub mod home;
 mod outgoing;
+mod placed;
 pub mod reader;
 
 use crate::broker::inbox::Inbox;
+use crate::broker::outbox::ConnectionId;
 use crate::broker::outbox::{OutboxReceiver, Taken};
-use crate::broker::request::{Reply, Request};
+use crate::broker::request::Request;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::{frame, reply};
 use deadlines::Tick;
 use home::Home;
 use outgoing::Outgoing;
+use placed::Placed;
 
 /// Where a connection is on its way to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub(crate) struct Connection {
     writer: OwnedWriteHalf,
     outbox: OutboxReceiver,
     out: RefCell<Outgoing>,
-    /// Replies whose place in the ring has not come up yet, and markers whose reply has not.
+    /// Replies whose place in the ring has not come up yet.
     placed: RefCell<Placed>,
     topics: RefCell<Vec<Arc<str>>>,
     client_id: Option<Box<str>>,
@@ -80,12 +82,6 @@ pub(crate) struct Connection {
     heartbeat: Cell<Tick>,
     /// Until when it must be authenticated, or have ended once it is closing.
     until: Cell<Tick>,
-}
-
-#[derive(Debug, Default)]
-struct Placed {
-    replies: VecDeque<(u64, Reply)>,
-    early: Vec<u64>,
 }
 
 impl Connection {
@@ -256,6 +252,14 @@ impl Connection {
         }
         home.wake_at(self, next);
     }
+}
+
+/// Takes a connection that is over off a topic which it had asked for before.
+fn leave_topic(home: &Home, connection: ConnectionId, topic: Arc<str>) {
+    let broker = &home.process.broker;
+    let inbox = Arc::clone(broker.inbox(broker.shard_of(&topic)));
+    let topics = vec![topic];
+    hand_in(inbox, Request::Leave { connection, topics });
 }
 
 /// Delivers a request that nobody waits for, even through a full inbox.
