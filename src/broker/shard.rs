@@ -64,6 +64,9 @@ struct Batch {
 struct Slot {
     topic: Topic,
     waiting: Vec<(usize, usize)>,
+    /// The last turn in which the topic got messages, and how many.
+    turn: u64,
+    turn_events: usize,
 }
 
 /// One shard. See the module.
@@ -81,6 +84,7 @@ pub struct Shard {
     /// Slots with waiting messages, in the order of their first.
     touched: Vec<usize>,
     batches: Vec<Batch>,
+    turns: u64,
     /// One for each thread.
     deliveries: Vec<Delivery>,
     epochs: u64,
@@ -112,6 +116,7 @@ impl Shard {
             free: Vec::new(),
             touched: Vec::new(),
             batches: Vec::new(),
+            turns: 0,
             deliveries: (0..threads)
                 .map(|_| Delivery {
                     shard: index,
@@ -131,6 +136,7 @@ impl Shard {
     /// One turn at the time `ts`. Hands each thread's delivery to `deliver`, by the thread's
     /// index. May hand over several for one thread, in their order.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
+        self.turns = self.turns.wrapping_add(1);
         let mut accepting = 0;
         for _ in 0..self.limits.turn_requests_max {
             let Some(request) = self.inbox.pop() else {
@@ -172,7 +178,8 @@ impl Shard {
         }
     }
 
-    /// Sorts a batch's messages to their topics. Returns how many wait for the fullest of them.
+    /// Sorts a batch's messages to their topics. Returns how many the fullest of them has got in
+    /// this turn.
     fn gather(&mut self, publishes: Publishes) -> usize {
         let batch = self.batches.len();
         let mut fullest = 0;
@@ -185,7 +192,12 @@ impl Shard {
                             self.touched.push(place);
                         }
                         slot.waiting.push((batch, index));
-                        fullest = fullest.max(slot.waiting.len());
+                        if slot.turn != self.turns {
+                            slot.turn = self.turns;
+                            slot.turn_events = 0;
+                        }
+                        slot.turn_events += 1;
+                        fullest = fullest.max(slot.turn_events);
                     }
                     Outcome::Waiting
                 }
@@ -234,7 +246,8 @@ impl Shard {
             limits,
             ..
         } = self;
-        let Some(Slot { topic, waiting }) = slots.get_mut(place).and_then(Option::as_mut) else {
+        let Some(Slot { topic, waiting, .. }) = slots.get_mut(place).and_then(Option::as_mut)
+        else {
             return;
         };
         let messages: Vec<(&str, &str)> = waiting
@@ -507,6 +520,8 @@ impl Shard {
         let slot = Some(Slot {
             topic,
             waiting: Vec::new(),
+            turn: 0,
+            turn_events: 0,
         });
         let place = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(place) {
