@@ -26,6 +26,11 @@ impl TopicCounters {
         self.dropped.add(events);
         self.shard.dropped.add(events);
     }
+
+    #[cfg(test)]
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.value()
+    }
 }
 
 /// The answer to one accepted message.
