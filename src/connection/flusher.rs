@@ -57,7 +57,7 @@ pub async fn work(
                 bell.ring();
             }
         }
-        if home.has_ready() {
+        if home.has_ready() || home.owed() > 0 {
             bell.ring();
         }
         Poll::<()>::Pending
@@ -126,11 +126,13 @@ fn receive(home: &Home, delivery: Delivery) {
 
 /// Flushes every connection that is ready, once.
 fn flush_ready(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
+    // What comes in from here on may concern a connection that has had its flush already.
+    let owed = home.owed();
     for connection in home.take_ready() {
         connection.ready.set(false);
         flush(home, &connection, || read_mail(home, arrived));
     }
-    home.settle();
+    home.settle(owed);
 }
 
 /// Writes what waits for `connection`, until its socket takes no more. `between` is called after
@@ -139,6 +141,10 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
     if connection.parked.get() {
         if connection.outbox.overflowed() {
             end_slow_consumer(home, connection);
+        }
+        // It may have been answered what it waited for, and have room for more.
+        if connection.paused.get() {
+            connection.wake();
         }
         return;
     }
@@ -167,11 +173,8 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
     }
     home.spare.replace(out.take_spare());
     drop(out);
-    if more {
-        home.make_ready(connection);
-        return;
-    }
     match connection.phase.get() {
+        _ if more => home.make_ready(connection),
         Phase::Leaving if connection.outbox.runs() == 0 && connection.in_flight.get() == 0 => {
             connection.close(home, Some(CloseCode::GOING_AWAY), "server is shutting down");
         }
