@@ -180,9 +180,11 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
         }
         // The client's end of the stream is awaited: closing now could destroy what it has not
         // read yet.
-        Phase::Closing => drop(
-            socket2::SockRef::from(connection.writer.as_ref()).shutdown(std::net::Shutdown::Write),
-        ),
+        Phase::Closing => {
+            let socket = socket2::SockRef::from(connection.writer.as_ref());
+            drop(socket.shutdown(std::net::Shutdown::Write));
+            connection.wake();
+        }
         _ => {}
     }
     if connection.paused.get() {
