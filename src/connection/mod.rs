@@ -129,7 +129,7 @@ impl Connection {
             Some(client_id) => client_id.to_string(),
             None => format!(
                 "client-{:08x}",
-                self.outbox.id().0 ^ (self.outbox.id().0 >> 32)
+                (self.outbox.id().0 ^ (self.outbox.id().0 >> 24)) & 0xffff_ffff
             ),
         }
     }
@@ -322,6 +322,10 @@ pub(crate) fn look_at(home: &Home, connection: &Rc<Connection>) {
             crate::protocol::codes::AUTH_TIMEOUT_TEXT,
         );
         return;
+    }
+    // Who is not read cannot be heard. What it is paused for has an end of its own.
+    if connection.paused.get() {
+        connection.heard.set(now);
     }
     if since(&connection.heard, config.pong_wait) {
         tracing::info!(

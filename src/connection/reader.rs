@@ -181,6 +181,7 @@ impl Reader {
         };
         let read = into.filled().len();
         self.carried += read;
+        self.connection.heard.set(self.home.tick());
         if read > 0 && self.carried == needed {
             let mut bytes = std::mem::take(&mut self.carry);
             bytes.truncate(needed);
