@@ -17,7 +17,7 @@ fn ring() -> (OutboxSender, OutboxReceiver) {
 }
 
 fn run() -> Arc<Run> {
-    Arc::new(Run::new(vec![b'x'; 290], &[290], Arc::default()))
+    Arc::new(Run::new(vec![b'x'; 290], &[290], 1, Arc::default()))
 }
 
 fn lost(receiver: &OutboxReceiver) -> (usize, u64) {

@@ -92,7 +92,7 @@ mod tests {
                 .collect();
             next += size;
             size = size % 3 + 1;
-            history.push(Arc::new(Run::new(frames, &ends, Arc::default())));
+            history.push(Arc::new(Run::new(frames, &ends, 0, Arc::default())));
         }
         history
     }

@@ -173,8 +173,8 @@ impl Outbox {
         })
     }
 
-    /// Does `evict` as the module's header says. Its result says only that something was evicted.
-    fn evicting(&self, evict: impl FnOnce() -> bool) {
+    /// Does `evict` as the module's header says. Its result means nothing here.
+    fn evicting<R>(&self, evict: impl FnOnce() -> R) {
         self.evicting.fetch_add(1, Ordering::SeqCst);
         evict();
         self.evicting.fetch_sub(1, Ordering::SeqCst);
@@ -252,7 +252,7 @@ impl OutboxSender {
     /// Puts `run` on the ring; see the module for what happens when it is full.
     pub fn push(&self, run: &Arc<Run>) -> Pushed {
         let outbox = &*self.0;
-        // Relaxed: a push that misses the closing is dropped with the outbox.
+        // Relaxed: a push that misses the closing here looks again at its end.
         if outbox.closed.load(Ordering::Relaxed) {
             return Pushed::Closed;
         }
@@ -281,6 +281,15 @@ impl OutboxSender {
                     0
                 };
                 (0..places).any(|_| outbox.bury(ring.pop()))
+            });
+        }
+        // SeqCst: pairs with `close`. Either the receiver's last takes see this push, or this sees
+        // the closing and writes off what nobody takes any more.
+        if outbox.closed.load(Ordering::SeqCst) {
+            outbox.evicting(|| {
+                while let Some(run) = ring.pop() {
+                    outbox.write_off(&run);
+                }
             });
         }
         let overflow =
@@ -371,10 +380,10 @@ impl OutboxReceiver {
         self.0.ring.get().map_or(0, |ring| ring.len())
     }
 
-    /// Ends the outbox: later pushes find it closed. Returns nothing and drops nothing: what is
-    /// still in the ring goes with the last reference.
+    /// Ends the outbox: later pushes find it closed. What is still in the ring is to be taken and
+    /// counted by the caller; a push that comes later still counts its own events as dropped.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Relaxed);
+        self.0.closed.store(true, Ordering::SeqCst);
     }
 }
 
@@ -384,7 +393,7 @@ mod tests {
 
     fn run_of(name: u8, events: usize) -> Arc<Run> {
         let ends: Vec<u32> = (1..=u32::try_from(events).expect("a small test")).collect();
-        Arc::new(Run::new(vec![name; events], &ends, Arc::default()))
+        Arc::new(Run::new(vec![name; events], &ends, 0, Arc::default()))
     }
 
     fn small(ring_events_max: u32) -> (OutboxSender, OutboxReceiver) {
@@ -512,6 +521,35 @@ mod tests {
             1
         );
         assert_eq!(taken.len(), 3);
+    }
+
+    /// Whatever a sender gets in while the receiver closes is taken by the one or written off by
+    /// the other.
+    #[test]
+    fn nothing_is_left_in_a_ring_that_was_closed_during_a_push() {
+        for round in 0..2000_usize {
+            let (sender, receiver) = small(16);
+            let counters: Arc<crate::broker::topic::TopicCounters> = Arc::default();
+            let run = Arc::new(Run::new(vec![0], &[1], 0, Arc::clone(&counters)));
+            let start = std::sync::Barrier::new(2);
+            let (queued, mut taken, mut lost) = std::thread::scope(|scope| {
+                let pushing = scope.spawn(|| {
+                    start.wait();
+                    (0..1000_u64)
+                        .take_while(|_| sender.push(&run) != Pushed::Closed)
+                        .count() as u64
+                });
+                start.wait();
+                (0..round).for_each(|_| std::hint::spin_loop());
+                receiver.close();
+                let (mut taken, mut lost) = (0, 0);
+                drain(&receiver, &mut taken, &mut lost);
+                (pushing.join().expect("it does not panic"), taken, lost)
+            });
+            assert!(receiver.take().is_none(), "left behind in round {round}");
+            drain(&receiver, &mut taken, &mut lost);
+            assert_eq!(queued, taken + counters.dropped());
+        }
     }
 
     /// Four senders and a receiver that stops now and then: every event is taken or announced,

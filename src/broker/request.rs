@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::history::Kept;
 use super::outbox::{ConnectionId, OutboxSender};
+use super::run::Moment;
 use super::topic::TopicStats;
 
 /// Something for a shard to do.
@@ -206,6 +207,9 @@ pub struct Reply {
     pub replay: Vec<Kept>,
     /// When.
     pub order: Order,
+    /// When it was made, in the life of the topic it is about: it leaves before any later event
+    /// of that topic, even where its marker has lost its place.
+    pub moment: Option<Moment>,
     /// How many commands of the connection this answers.
     pub commands: u32,
     /// How many bytes of requests it gives back to the connection's budget.

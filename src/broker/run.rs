@@ -22,13 +22,35 @@ pub struct Run {
     /// Where each frame ends in `frames`; empty for a run of one event, which ends at the end.
     ends: Box<[u32]>,
     counters: Arc<TopicCounters>,
+    /// Sequence number of the last event.
+    last_seq: u64,
     /// Names the reply whose place a marker holds; 0 in a run of events.
     ticket: u64,
 }
 
+/// A moment in the life of a topic: right behind the event with a sequence number.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    topic: Arc<TopicCounters>,
+    seq: u64,
+}
+
+impl Moment {
+    /// Right behind event `seq` of the topic with these counters.
+    pub(crate) fn new(topic: Arc<TopicCounters>, seq: u64) -> Self {
+        Self { topic, seq }
+    }
+
+    /// Whether the events of `run` were accepted after it, by the same topic.
+    pub(crate) fn is_before(&self, run: &Run) -> bool {
+        Arc::ptr_eq(&self.topic, &run.counters) && self.seq < run.last_seq
+    }
+}
+
 impl Run {
-    /// Takes over `frames`; `ends` has the end of each frame, in order.
-    pub fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>) -> Self {
+    /// Takes over `frames`; `ends` has the end of each frame, in order. The last is event
+    /// `last_seq` of its topic.
+    pub fn new(frames: Vec<u8>, ends: &[u32], last_seq: u64, counters: Arc<TopicCounters>) -> Self {
         let ends = if ends.len() > 1 {
             ends.into()
         } else {
@@ -38,6 +60,7 @@ impl Run {
             frames: frames.into_boxed_slice(),
             ends,
             counters,
+            last_seq,
             ticket: 0,
         }
     }
@@ -48,6 +71,7 @@ impl Run {
             frames: Box::default(),
             ends: Box::default(),
             counters: Arc::default(),
+            last_seq: 0,
             ticket,
         }
     }
@@ -94,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_event_starts_where_the_one_before_ends() {
-        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], Arc::default());
+        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], 3, Arc::default());
         assert_eq!(run.events(), 3);
         let starts: Vec<_> = (0..4).map(|i| run.start_of(i)).collect();
         assert_eq!(starts, [0, 2, 5, 6]);
@@ -102,8 +126,18 @@ mod tests {
 
     #[test]
     fn a_single_event_needs_no_table_of_ends() {
-        let run = Run::new(b"abc".to_vec(), &[3], Arc::default());
+        let run = Run::new(b"abc".to_vec(), &[3], 1, Arc::default());
         assert_eq!((run.events(), run.start_of(0), run.start_of(1)), (1, 0, 3));
         assert!(run.ends.is_empty());
+    }
+    #[test]
+    fn a_moment_is_before_later_events_of_its_own_topic() {
+        let topic: Arc<TopicCounters> = Arc::default();
+        let run = |seq, topic: &Arc<TopicCounters>| Run::new(vec![0], &[1], seq, Arc::clone(topic));
+        let moment = Moment::new(Arc::clone(&topic), 5);
+        assert!(!moment.is_before(&run(5, &topic)));
+        assert!(moment.is_before(&run(6, &topic)));
+        assert!(!moment.is_before(&run(6, &Arc::default())));
+        assert!(!moment.is_before(&Run::marker(7)));
     }
 }

@@ -64,6 +64,9 @@ struct Batch {
 struct Slot {
     topic: Topic,
     waiting: Vec<(usize, usize)>,
+    /// The last turn in which the topic got messages, and how many.
+    turn: u64,
+    turn_events: usize,
 }
 
 /// One shard. See the module.
@@ -83,6 +86,7 @@ pub struct Shard {
     batches: Vec<Batch>,
     /// What became of one topic's waiting messages; here so that its memory is used again.
     accepted: Vec<Accepted>,
+    turns: u64,
     /// One for each thread.
     deliveries: Vec<Delivery>,
     epochs: u64,
@@ -115,6 +119,7 @@ impl Shard {
             touched: Vec::new(),
             batches: Vec::new(),
             accepted: Vec::new(),
+            turns: 0,
             deliveries: (0..threads)
                 .map(|_| Delivery {
                     shard: index,
@@ -134,6 +139,7 @@ impl Shard {
     /// One turn at the time `ts`. Hands each thread's delivery to `deliver`, by the thread's
     /// index. May hand over several for one thread, in their order.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
+        self.turns = self.turns.wrapping_add(1);
         let mut accepting = 0;
         for _ in 0..self.limits.turn_requests_max {
             let Some(request) = self.inbox.pop() else {
@@ -175,7 +181,8 @@ impl Shard {
         }
     }
 
-    /// Sorts a batch's messages to their topics. Returns how many wait for the fullest of them.
+    /// Sorts a batch's messages to their topics. Returns how many the fullest of them has got in
+    /// this turn.
     fn gather(&mut self, publishes: Publishes) -> usize {
         let batch = self.batches.len();
         let mut fullest = 0;
@@ -188,7 +195,12 @@ impl Shard {
                             self.touched.push(place);
                         }
                         slot.waiting.push((batch, index));
-                        fullest = fullest.max(slot.waiting.len());
+                        if slot.turn != self.turns {
+                            slot.turn = self.turns;
+                            slot.turn_events = 0;
+                        }
+                        slot.turn_events += 1;
+                        fullest = fullest.max(slot.turn_events);
                     }
                     Outcome::Waiting
                 }
@@ -238,7 +250,8 @@ impl Shard {
             accepted,
             ..
         } = self;
-        let Some(Slot { topic, waiting }) = slots.get_mut(place).and_then(Option::as_mut) else {
+        let Some(Slot { topic, waiting, .. }) = slots.get_mut(place).and_then(Option::as_mut)
+        else {
             return;
         };
         let message = |&(batch, index): &(usize, usize)| {
@@ -328,6 +341,7 @@ impl Shard {
             frames,
             replay: Vec::new(),
             order: Order::BeforeRing,
+            moment: None,
             commands: u32::try_from(publishes.items.len()).unwrap_or(u32::MAX),
             request_bytes: publishes.text.len(),
             membership: None,
@@ -409,6 +423,7 @@ impl Shard {
                     recovered,
                 );
                 answered.replay = kept;
+                answered.moment = Some(topic.moment());
                 if topic.subscribe(subscriber) {
                     answered.membership = Some(Membership::Joined(Arc::clone(topic.name())));
                 } else {
@@ -508,6 +523,8 @@ impl Shard {
         let slot = Some(Slot {
             topic,
             waiting: Vec::new(),
+            turn: 0,
+            turn_events: 0,
         });
         let place = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(place) {
@@ -561,6 +578,7 @@ fn one_command(to: OutboxSender) -> Reply {
         frames: Vec::new(),
         replay: Vec::new(),
         order: Order::BeforeRing,
+        moment: None,
         commands: 1,
         request_bytes: 0,
         membership: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::RUN_EVENTS_LIMIT;
 use super::history::{History, Kept};
 use super::outbox::{ConnectionId, OutboxSender, Pushed};
-use super::run::{RUN_BYTES_MAX, Run};
+use super::run::{Moment, RUN_BYTES_MAX, Run};
 use super::subscribers::{Snapshot, Subscribers};
 use crate::metrics::{Counter, ShardCounters};
 use crate::protocol::frame::{EventTemplate, Timestamp};
@@ -25,6 +25,11 @@ impl TopicCounters {
     pub(crate) fn count_dropped(&self, events: u64) {
         self.dropped.add(events);
         self.shard.dropped.add(events);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.value()
     }
 }
 
@@ -111,6 +116,11 @@ impl Topic {
         self.seq
     }
 
+    /// Now, in the life of this topic.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::new(Arc::clone(&self.counters), self.seq)
+    }
+
     /// Accepts `messages` (id and payload of each) in their order and offers them to every
     /// subscriber. Calls `accepted` for each message and `mark` for each subscriber that is to be
     /// flushed.
@@ -163,7 +173,8 @@ impl Topic {
         self.counters.shard.bytes_in.add_owned(payload_bytes);
         self.counters.shard.accepted.add_owned(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
-        Run::new(frames, ends, Arc::clone(&self.counters))
+        let counters = Arc::clone(&self.counters);
+        Run::new(frames, ends, self.seq, counters)
     }
 
     /// Pushes `run` on every ring.

@@ -17,10 +17,10 @@ use std::task::Poll;
 
 use super::home::{Home, Letter};
 use super::outgoing::Outgoing;
-use super::{Connection, Phase};
+use super::{Connection, Phase, leave_topic};
 use crate::broker::inbox::Bell;
 use crate::broker::outbox::Taken;
-use crate::broker::request::{Delivery, Membership, Order, Reply};
+use crate::broker::request::{Delivery, Membership, Reply};
 use crate::broker::shard::Shard;
 use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::codes::CloseCode;
@@ -57,7 +57,7 @@ pub async fn work(
                 bell.ring();
             }
         }
-        if home.has_ready() {
+        if home.has_ready() || home.owed() > 0 {
             bell.ring();
         }
         Poll::<()>::Pending
@@ -107,8 +107,14 @@ fn read_mail(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
 /// Sorts a delivery to its connections.
 fn receive(home: &Home, delivery: Delivery) {
     for reply in delivery.replies {
-        if let Some(connection) = home.find(reply.to.id(), reply.to.address()) {
-            connection.take_reply(home, reply);
+        let id = reply.to.id();
+        match home.find(id, reply.to.address()) {
+            Some(connection) => connection.take_reply(home, delivery.shard, reply),
+            None => {
+                if let Some(Membership::Joined(topic)) = reply.membership {
+                    leave_topic(home, id, topic);
+                }
+            }
         }
     }
     for sender in delivery.dirty {
@@ -120,11 +126,13 @@ fn receive(home: &Home, delivery: Delivery) {
 
 /// Flushes every connection that is ready, once.
 fn flush_ready(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
+    // What comes in from here on may concern a connection that has had its flush already.
+    let owed = home.owed();
     for connection in home.take_ready() {
         connection.ready.set(false);
         flush(home, &connection, || read_mail(home, arrived));
     }
-    home.settle();
+    home.settle(owed);
 }
 
 /// Writes what waits for `connection`, until its socket takes no more. `between` is called after
@@ -133,6 +141,10 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
     if connection.parked.get() {
         if connection.outbox.overflowed() {
             end_slow_consumer(home, connection);
+        }
+        // It may have been answered what it waited for, and have room for more.
+        if connection.paused.get() {
+            connection.wake();
         }
         return;
     }
@@ -161,19 +173,18 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
     }
     home.spare.replace(out.take_spare());
     drop(out);
-    if more {
-        home.make_ready(connection);
-        return;
-    }
     match connection.phase.get() {
+        _ if more => home.make_ready(connection),
         Phase::Leaving if connection.outbox.runs() == 0 && connection.in_flight.get() == 0 => {
             connection.close(home, Some(CloseCode::GOING_AWAY), "server is shutting down");
         }
         // The client's end of the stream is awaited: closing now could destroy what it has not
         // read yet.
-        Phase::Closing => drop(
-            socket2::SockRef::from(connection.writer.as_ref()).shutdown(std::net::Shutdown::Write),
-        ),
+        Phase::Closing => {
+            let socket = socket2::SockRef::from(connection.writer.as_ref());
+            drop(socket.shutdown(std::net::Shutdown::Write));
+            connection.wake();
+        }
         _ => {}
     }
     if connection.paused.get() {
@@ -269,6 +280,9 @@ impl Connection {
     fn queue(&self, home: &Home, out: &mut Outgoing, taken: Taken) {
         match taken {
             Taken::Events { run, skip, lost } => {
+                let mut placed = self.placed.borrow_mut();
+                placed.precede(&run, |reply| self.queue_reply(out, reply));
+                drop(placed);
                 if lost > 0 {
                     let ts = home.timestamp();
                     out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
@@ -277,39 +291,25 @@ impl Connection {
                 let start = run.start_of(skip);
                 out.push_events(run, start, live);
             }
-            Taken::Marker(ticket) => match self.meet(ticket) {
-                Some(reply) => self.queue_reply(home, out, reply),
-                None => self.placed.borrow_mut().push((ticket, None)),
-            },
-        }
-    }
-
-    /// A reply has come: to the queue, or kept until its place in the ring comes up.
-    fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
-        home.make_ready(self);
-        if let Order::AfterMarker(ticket) = reply.order {
-            let has_come_up = self.placed.borrow().iter().any(|(of, _)| *of == ticket);
-            if !has_come_up {
-                self.placed.borrow_mut().push((ticket, Some(reply)));
-                return;
+            Taken::Marker(ticket) => {
+                let mut placed = self.placed.borrow_mut();
+                placed.come_up(ticket, |reply| self.queue_reply(out, reply));
             }
-            self.meet(ticket);
         }
-        self.queue_reply(home, &mut self.out.borrow_mut(), reply);
     }
 
-    /// The reply that waits for the place with `ticket`.
-    fn meet(&self, ticket: u64) -> Option<Reply> {
+    /// A reply of `shard` has come: to the queue, or kept until its place in the ring comes up.
+    fn take_reply(self: &Rc<Self>, home: &Home, shard: usize, mut reply: Reply) {
+        if let Some(change) = reply.membership.take() {
+            self.note(home, change);
+        }
+        let mut out = self.out.borrow_mut();
         let mut placed = self.placed.borrow_mut();
-        let index = placed.iter().position(|(of, _)| *of == ticket)?;
-        let (_, reply) = placed.swap_remove(index);
-        if placed.is_empty() {
-            *placed = Vec::new();
-        }
-        reply
+        placed.arrive(shard, reply, |reply| self.queue_reply(&mut out, reply));
+        home.make_ready(self);
     }
 
-    fn queue_reply(&self, home: &Home, out: &mut Outgoing, reply: Reply) {
+    fn queue_reply(&self, out: &mut Outgoing, reply: Reply) {
         self.in_flight
             .set(self.in_flight.get().saturating_sub(reply.commands));
         self.in_flight_bytes.set(
@@ -324,18 +324,28 @@ impl Connection {
         for kept in reply.replay {
             out.push_events(kept.run, kept.start, 0);
         }
+    }
+
+    /// Keeps the list of subscriptions as the shards have it.
+    fn note(&self, home: &Home, change: Membership) {
+        if self.is_over() {
+            // Its subscriptions were given up before this one was known.
+            if let Membership::Joined(topic) = change {
+                leave_topic(home, self.outbox.id(), topic);
+            }
+            return;
+        }
         let mut topics = self.topics.borrow_mut();
         let before = topics.is_empty();
-        match reply.membership {
-            None => {}
-            Some(Membership::Joined(topic)) => {
+        match change {
+            Membership::Joined(topic) => {
                 if topics.is_empty() {
                     // Most connections have one subscription; a Vec would start with room for four.
                     topics.reserve_exact(1);
                 }
                 topics.push(topic);
             }
-            Some(Membership::Left(topic)) => {
+            Membership::Left(topic) => {
                 if let Some(index) = topics.iter().position(|of| *of == topic) {
                     topics.swap_remove(index);
                 }

@@ -325,9 +325,14 @@ impl Home {
         self.owed.borrow_mut().push(shard);
     }
 
-    /// All that was ready has been flushed: the shards may go on.
-    pub(crate) fn settle(&self) {
-        for shard in self.owed.borrow_mut().drain(..) {
+    /// Deliveries that came in and are not settled.
+    pub(crate) fn owed(&self) -> usize {
+        self.owed.borrow().len()
+    }
+
+    /// All that the first `count` deliveries made ready has been flushed: their shards may go on.
+    pub(crate) fn settle(&self, count: usize) {
+        for shard in self.owed.borrow_mut().drain(..count) {
             if let Some(unflushed) = self.mailbox().unflushed.get(shard) {
                 unflushed.fetch_sub(1, Ordering::SeqCst);
             }

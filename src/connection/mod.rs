@@ -15,16 +15,19 @@ pub mod decoder;
 pub mod flusher;
 pub mod home;
 mod outgoing;
+mod placed;
 pub mod reader;
 
 use crate::broker::inbox::Inbox;
+use crate::broker::outbox::ConnectionId;
 use crate::broker::outbox::{OutboxReceiver, Taken};
-use crate::broker::request::{Reply, Request};
+use crate::broker::request::Request;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::{frame, reply};
 use deadlines::Tick;
 use home::Home;
 use outgoing::Outgoing;
+use placed::Placed;
 
 /// Where a connection is on its way to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,9 +55,8 @@ pub(crate) struct Connection {
     writer: OwnedWriteHalf,
     outbox: OutboxReceiver,
     out: RefCell<Outgoing>,
-    /// By ticket: replies whose place in the ring has not come up yet, and places (`None`) whose
-    /// reply has not.
-    placed: RefCell<Vec<(u64, Option<Reply>)>>,
+    /// Replies whose place in the ring has not come up yet.
+    placed: RefCell<Placed>,
     topics: RefCell<Vec<Arc<str>>>,
     client_id: Option<Box<str>>,
     /// The task's waker.
@@ -127,7 +129,7 @@ impl Connection {
             Some(client_id) => client_id.to_string(),
             None => format!(
                 "client-{:08x}",
-                self.outbox.id().0 ^ (self.outbox.id().0 >> 32)
+                (self.outbox.id().0 ^ (self.outbox.id().0 >> 24)) & 0xffff_ffff
             ),
         }
     }
@@ -252,6 +254,14 @@ impl Connection {
     }
 }
 
+/// Takes a connection that is over off a topic which it had asked for before.
+fn leave_topic(home: &Home, connection: ConnectionId, topic: Arc<str>) {
+    let broker = &home.process.broker;
+    let inbox = Arc::clone(broker.inbox(broker.shard_of(&topic)));
+    let topics = vec![topic];
+    hand_in(inbox, Request::Leave { connection, topics });
+}
+
 /// Delivers a request that nobody waits for, even through a full inbox.
 fn hand_in(inbox: Arc<Inbox>, request: Request) {
     let Err(refused) = inbox.push(request) else {
@@ -312,6 +322,10 @@ pub(crate) fn look_at(home: &Home, connection: &Rc<Connection>) {
             crate::protocol::codes::AUTH_TIMEOUT_TEXT,
         );
         return;
+    }
+    // Who is not read cannot be heard. What it is paused for has an end of its own.
+    if connection.paused.get() {
+        connection.heard.set(now);
     }
     if since(&connection.heard, config.pong_wait) {
         tracing::info!(

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn run(frames: &[u8], ends: &[u32]) -> Arc<Run> {
-        Arc::new(Run::new(frames.to_vec(), ends, Arc::default()))
+        Arc::new(Run::new(frames.to_vec(), ends, 0, Arc::default()))
     }
 
     #[test]

@@ -113,17 +113,9 @@ impl Reader {
 
     /// Goes on with what waited, as far as it can now.
     fn resume(&mut self, cx: &Context<'_>) {
-        while let Some((shard, request)) = self.refused.pop_front() {
-            if let Err(request) = self
-                .home
-                .process
-                .broker
-                .inbox(shard)
-                .push_or_wait(request, cx.waker())
-            {
-                self.refused.push_front((shard, request));
-                return;
-            }
+        self.push_refused(cx);
+        if !self.refused.is_empty() {
+            return;
         }
         if let Some(text) = self.held.take()
             && self.act(&text) == Acted::MustWait
@@ -192,6 +184,7 @@ impl Reader {
         };
         let read = into.filled().len();
         self.carried += read;
+        self.connection.heard.set(self.home.tick());
         if read > 0 && self.carried == needed {
             let mut bytes = std::mem::take(&mut self.carry);
             bytes.truncate(needed);
@@ -466,7 +459,19 @@ impl Reader {
         }
     }
 
-    /// Throws away what a client still sends to a closed connection. True at the end of it.
+    /// Tries again with what found the inbox full, as far as there is room now.
+    fn push_refused(&mut self, cx: &Context<'_>) {
+        while let Some((shard, request)) = self.refused.pop_front() {
+            let inbox = self.home.process.broker.inbox(shard);
+            if let Err(request) = inbox.push_or_wait(request, cx.waker()) {
+                self.refused.push_front((shard, request));
+                return;
+            }
+        }
+    }
+
+    /// Throws away what a client still sends to a closed connection. Ready at the end of it, once
+    /// nothing waits for the client or for a shard any more.
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let home = Rc::clone(&self.home);
         let mut buffer = home.read_buffer.borrow_mut();
@@ -475,6 +480,11 @@ impl Reader {
             match Pin::new(&mut self.socket).poll_read(cx, &mut into) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !into.filled().is_empty() => {}
+                Poll::Ready(Ok(()))
+                    if !self.refused.is_empty() || !self.connection.out.borrow().is_empty() =>
+                {
+                    return Poll::Pending;
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
             }
         }
@@ -521,6 +531,8 @@ impl Future for Reader {
         }
         for _ in 0..READS_MAX {
             if connection.is_over() {
+                this.push_refused(cx);
+                this.flush_soon();
                 return this.drain(cx);
             }
             if !this.refused.is_empty()

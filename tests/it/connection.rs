@@ -1,12 +1,15 @@
 //! `GET /ws`: who may become a connection, and what a connection's identity is.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
 use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use crate::harness::client::{Client, publish};
 use crate::harness::eventually;
-use crate::harness::raw::{self, RawSocket};
+use crate::harness::raw::{self, CLOSE, FIN, RawSocket};
 
 #[tokio::test]
 async fn client_id_is_optional() {
@@ -209,5 +212,65 @@ async fn only_listed_origins_are_allowed() {
     ] {
         let response = broker.upgrade("/ws", &[("Origin", origin)]).await;
         assert_eq!(response.status, status, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscribe_right_before_the_close_leaves_no_subscriber_behind() {
+    let broker = Broker::start(&[("SHARDS", "2")]);
+    broker.create_topic("orders").await;
+    let subscribe = raw::text(r#"{"type":"subscribe","topic":"orders"}"#);
+    let bytes = [subscribe, raw::masked(FIN | CLOSE, b"")].concat();
+    for _ in 0..20 {
+        let mut socket = RawSocket::connect(&broker).await;
+        socket.send(&bytes).await;
+        socket.expect_close().await;
+        let mut rude = RawSocket::connect(&broker).await;
+        rude.send(&bytes).await;
+    }
+    eventually("no subscriber", async || {
+        broker.subscribers_of("orders").await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn publishes_right_before_the_close_are_accepted_through_a_full_inbox() {
+    let broker = Broker::start(&[("SHARDS", "1"), ("SHARD_INBOX_SIZE", "1")]);
+    broker.create_topic("orders").await;
+    let mut socket = RawSocket::connect(&broker).await;
+    let publishes = (0..60).map(|n| raw::text(&publish("orders", n)));
+    let mut bytes = publishes.collect::<Vec<_>>().concat();
+    bytes.extend(raw::masked(FIN | CLOSE, b""));
+    socket.send(&bytes).await;
+    socket.expect_close().await;
+    let stats = broker.get("/stats").await.json();
+    assert_eq!(stats["topics"]["orders"]["messages"], 60);
+}
+
+#[tokio::test]
+async fn a_close_is_answered_at_once() {
+    let broker = Broker::start(&[]);
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let mut socket = RawSocket::connect(&broker).await;
+        let start = Instant::now();
+        socket.send(&raw::masked(FIN | CLOSE, b"")).await;
+        socket.expect_close().await;
+        times.push(start.elapsed());
+    }
+    times.sort_unstable();
+    assert!(times[2] < Duration::from_millis(50), "{times:?}");
+}
+
+#[tokio::test]
+async fn a_close_is_answered_although_the_client_sends_nothing_more() {
+    let broker = Broker::start(&[]);
+    for _ in 0..5 {
+        let mut socket = RawSocket::connect(&broker).await;
+        socket.send(&raw::masked(FIN | CLOSE, b"\x03\xE8")).await;
+        let end = socket.wire.stream.shutdown().await;
+        end.expect("the broker has not hung up yet");
+        assert_eq!(socket.expect_close().await, Some(1000));
     }
 }

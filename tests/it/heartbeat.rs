@@ -1,9 +1,13 @@
 //! The heartbeat: who is pinged, who is given up, and who is not.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::interval;
 
 use crate::harness::broker::Broker;
-use crate::harness::json::{is_timestamp, keys};
+use crate::harness::client::Client;
+use crate::harness::json::{is_timestamp, keys, padded};
 use crate::harness::raw::{FIN, Frame, PING, PONG, RawSocket, TEXT, masked};
 
 const QUICK: [(&str, &str); 2] = [("PING_PERIOD_SEC", "1"), ("PONG_WAIT_SEC", "2")];
@@ -91,4 +95,43 @@ async fn a_subscriber_that_was_given_up_is_counted_no_more() {
         broker.subscribers_of("orders").await == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_long_message_that_comes_slowly_is_a_sign_of_life() {
+    let broker = Broker::start(&QUICK);
+    let mut socket = RawSocket::connect(&broker).await;
+    let frame = masked(FIN | TEXT, padded(r#"{"type":"ping"}"#, 30_000).as_bytes());
+    let (head, tail) = frame.split_at(8_000);
+    socket.send(head).await;
+    let mut pace = interval(Duration::from_millis(300));
+    for piece in tail.chunks(tail.len() / 10 + 1) {
+        pace.tick().await;
+        socket.send(piece).await;
+    }
+    while socket.recv().await["type"] != "pong" {}
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_with_a_long_replay_but_answers_is_not_given_up() {
+    let broker = Broker::start(&QUICK);
+    broker.create_topic("orders").await;
+    let mut publisher = Client::connect(&broker).await;
+    let payloads = (0..100).map(|_| "x".repeat(60_000));
+    publisher.publish_all("orders", payloads, 10).await;
+    let mut socket = RawSocket::connect_small(&broker).await;
+    socket
+        .ask(r#"{"type":"subscribe","topic":"orders","last_n":100}"#)
+        .await;
+    let mut pace = interval(Duration::from_millis(100));
+    let mut events = 0;
+    while events < 100 {
+        if events % 4 == 0 {
+            pace.tick().await;
+            socket.send(&masked(FIN | PONG, b"")).await;
+        }
+        events += usize::from(socket.recv().await["type"] == "event");
+    }
+    socket.send_text(r#"{"type":"ping"}"#).await;
+    while socket.recv().await["type"] != "pong" {}
 }

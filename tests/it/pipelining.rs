@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
+use crate::harness::eventually;
 use crate::harness::json::{member, message_id, padded, publish_text};
 use crate::harness::raw::{self, RawSocket};
 
@@ -151,4 +152,59 @@ async fn a_burst_of_messages_of_every_length_arrives_whole_and_in_order() {
         let event = subscriber.recv_raw().await;
         assert_eq!(member(&member(&event, "message"), "payload"), payload);
     }
+}
+
+#[tokio::test]
+async fn replies_around_an_unsubscribe_keep_the_order_of_commands() {
+    let broker = Broker::start(&[("SHARDS", "1")]);
+    broker.create_topic("orders").await;
+    let mut socket = RawSocket::connect(&broker).await;
+    let about = |kind: &str, request: usize| {
+        json!({"type": kind, "topic": "orders", "request_id": request.to_string()}).to_string()
+    };
+    let commands = [
+        about("subscribe", 0),
+        about("unsubscribe", 1),
+        publish("orders", 2),
+        about("subscribe", 3),
+        about("subscribe", 4),
+        about("unsubscribe", 5),
+        publish("orders", 6),
+        PING.to_owned(),
+    ];
+    assert_eq!(replies(&mut socket, &commands).await, expected(7));
+}
+
+#[tokio::test]
+async fn publishes_between_other_commands_fill_no_ring_of_who_reads() {
+    let broker = Broker::start(&[("SHARDS", "1"), ("SUBSCRIBER_QUEUE_SIZE", "10")]);
+    broker.create_topic("orders").await;
+    let mut subscriber = Client::subscribed(&broker, "orders").await;
+    let mut socket = RawSocket::connect(&broker).await;
+    let other = r#"{"type":"unsubscribe","topic":"other"}"#;
+    let commands = (0..100).flat_map(|n| [publish("orders", n), other.to_owned()]);
+    let bytes: Vec<_> = commands.flat_map(|text| raw::text(&text)).collect();
+    socket.send(&bytes).await;
+    let seqs = subscriber.expect_seqs_to("orders", 100).await;
+    assert_eq!(seqs, (1..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_publisher_is_served_although_it_does_not_read_its_events() {
+    let settings = [("SHARDS", "1"), ("COMMANDS_IN_FLIGHT_MAX", "10")];
+    let broker = Broker::start(&settings);
+    broker.create_topic("orders").await;
+    let mut socket = RawSocket::connect_small(&broker).await;
+    socket.ask(r#"{"type":"subscribe","topic":"orders"}"#).await;
+    let message = json!({"id": message_id(), "payload": "x".repeat(1000)});
+    let command = json!({"type": "publish", "topic": "orders", "message": message, "ack": false});
+    let command = raw::text(&command.to_string());
+    for _ in 0..1000 {
+        socket.send(&command).await;
+    }
+    eventually("all messages to be accepted", async || {
+        let stats = broker.get("/stats").await.json();
+        stats["totals"]["messages"] == 1000
+    })
+    .await;
 }

@@ -5,7 +5,9 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
+use crate::harness::eventually;
 use crate::harness::json::number;
+use crate::harness::raw::RawSocket;
 
 const JOINERS: u64 = 8;
 const ROUNDS: u64 = 25;
@@ -171,4 +173,95 @@ async fn who_leaves_and_comes_back_since_then_misses_nothing() {
         assert_eq!(ack["recovered"], true, "{ack}");
     }
     storm.abort();
+}
+
+/// A subscriber of `orders` that has stopped reading, with events in its ring and its socket full.
+async fn stalled(broker: &Broker, publisher: &mut Client) -> RawSocket {
+    broker.create_topic("orders").await;
+    let mut socket = RawSocket::connect_small(broker).await;
+    socket.ask(r#"{"type":"subscribe","topic":"orders"}"#).await;
+    fill(publisher).await;
+    socket
+}
+
+/// More than a socket that nobody reads takes and a ring holds.
+async fn fill(publisher: &mut Client) {
+    let payloads = (0..100).map(|_| "x".repeat(20_000));
+    publisher.publish_all("orders", payloads, 10).await;
+}
+
+/// All messages that wait for it. A pong may overtake events, but three round trips leave nothing behind.
+async fn catch_up(socket: &mut RawSocket) -> Vec<Value> {
+    socket.widen();
+    let mut messages = Vec::new();
+    for _ in 0..3 {
+        socket.send_text(r#"{"type":"ping"}"#).await;
+        loop {
+            let message = socket.recv().await;
+            if message["type"] == "pong" {
+                break;
+            }
+            messages.push(message);
+        }
+    }
+    messages
+}
+
+fn place(messages: &[Value], wanted: impl Fn(&Value) -> bool) -> usize {
+    let place = messages.iter().position(wanted);
+    place.unwrap_or_else(|| panic!("not among {} messages", messages.len()))
+}
+
+const SMALL_RING: [(&str, &str); 2] = [("SUBSCRIBER_QUEUE_SIZE", "10"), ("SHARDS", "2")];
+
+#[tokio::test]
+async fn subscribing_again_to_a_topic_made_anew_is_acked_behind_the_deletion() {
+    let broker = Broker::start(&SMALL_RING);
+    let mut publisher = Client::connect(&broker).await;
+    let mut socket = stalled(&broker, &mut publisher).await;
+    broker.delete_topic("orders").await;
+    broker.create_topic("orders").await;
+    socket
+        .send_text(r#"{"type":"subscribe","topic":"orders","request_id":"again"}"#)
+        .await;
+    eventually("the subscription", async || {
+        broker.subscribers_of("orders").await == 1
+    })
+    .await;
+    publisher.publish("orders", "new").await;
+    let messages = catch_up(&mut socket).await;
+    let deleted = place(&messages, |message| message["msg"] == "topic_deleted");
+    let acked = place(&messages, |message| message["request_id"] == "again");
+    let new = place(&messages, |message| message["message"]["payload"] == "new");
+    let old = |message: &Value| message["type"] == "event" && number(message, "seq") > 1;
+    let last_old = messages
+        .iter()
+        .rposition(old)
+        .expect("events of the old topic");
+    assert!(last_old < deleted && deleted < acked && acked < new);
+}
+
+#[tokio::test]
+async fn the_ack_of_subscribing_again_keeps_its_place_though_the_queue_overflows() {
+    let broker = Broker::start(&SMALL_RING);
+    let mut publisher = Client::connect(&broker).await;
+    let mut socket = stalled(&broker, &mut publisher).await;
+    socket
+        .send_text(r#"{"type":"subscribe","topic":"orders","last_n":2,"request_id":"again"}"#)
+        .await;
+    // Time for it to be read; what is claimed holds whenever that is.
+    publisher.publish_all("orders", 0..30, 1).await;
+    fill(&mut publisher).await;
+    let messages = catch_up(&mut socket).await;
+    let acked = place(&messages, |message| message["request_id"] == "again");
+    let seq = number(&messages[acked], "seq");
+    let live: Vec<_> = messages[..acked]
+        .iter()
+        .filter(|message| message["type"] == "event")
+        .map(|event| number(event, "seq"))
+        .collect();
+    assert!(live.iter().all(|of| *of <= seq), "{live:?} before {seq}");
+    let replayed = &messages[acked + 1..acked + 3];
+    assert_eq!(number(&replayed[0], "seq"), seq - 1);
+    assert_eq!(number(&replayed[1], "seq"), seq);
 }
