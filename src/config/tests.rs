@@ -147,7 +147,8 @@ fn switches_are_spelled_as_in_go_and_may_stand_alone_as_flags() {
             "{text}"
         );
     }
-    assert!(load(&["--pin-threads"], &[]).expect("a switch").pin_threads);
+    let config = load(&["--pin-threads", "--port", "9000"], &[]).expect("a switch, and a port");
+    assert!(config.pin_threads && config.port == 9000);
     assert!(
         !load(&["--heartbeat-info=false"], &[])
             .expect("a switch")
