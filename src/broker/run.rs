@@ -28,7 +28,7 @@ pub struct Run {
 
 impl Run {
     /// Takes over `frames`; `ends` has the end of each frame, in order.
-    pub(crate) fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>) -> Self {
+    pub fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>) -> Self {
         let ends = if ends.len() > 1 {
             ends.into()
         } else {

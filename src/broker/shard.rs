@@ -81,6 +81,8 @@ pub struct Shard {
     /// Slots with waiting messages, in the order of their first.
     touched: Vec<usize>,
     batches: Vec<Batch>,
+    /// What became of one topic's waiting messages; here so that its memory is used again.
+    accepted: Vec<Accepted>,
     /// One for each thread.
     deliveries: Vec<Delivery>,
     epochs: u64,
@@ -112,6 +114,7 @@ impl Shard {
             free: Vec::new(),
             touched: Vec::new(),
             batches: Vec::new(),
+            accepted: Vec::new(),
             deliveries: (0..threads)
                 .map(|_| Delivery {
                     shard: index,
@@ -232,32 +235,32 @@ impl Shard {
             batches,
             deliveries,
             limits,
+            accepted,
             ..
         } = self;
         let Some(Slot { topic, waiting }) = slots.get_mut(place).and_then(Option::as_mut) else {
             return;
         };
-        let messages: Vec<(&str, &str)> = waiting
-            .iter()
-            .filter_map(|&(batch, index)| {
-                let publishes = &batches.get(batch)?.publishes;
-                let item = publishes.items.get(index)?;
-                Some((publishes.id(item), publishes.payload(item)))
-            })
-            .collect();
-        let mut outcomes = Vec::with_capacity(messages.len());
+        let message = |&(batch, index): &(usize, usize)| {
+            let found = batches.get(batch).and_then(|batch: &Batch| {
+                let item = batch.publishes.items.get(index)?;
+                Some((batch.publishes.id(item), batch.publishes.payload(item)))
+            });
+            found.unwrap_or_default()
+        };
+        accepted.clear();
         topic.publish(
-            &messages,
+            waiting.iter().map(message),
             ts,
             limits.run_events_max,
-            |accepted| outcomes.push(accepted),
+            |outcome| accepted.push(outcome),
             |subscriber| {
                 if let Some(delivery) = deliveries.get_mut(subscriber.address().home as usize) {
                     delivery.dirty.push(subscriber.clone());
                 }
             },
         );
-        for (&(batch, index), accepted) in waiting.iter().zip(outcomes) {
+        for (&(batch, index), &accepted) in waiting.iter().zip(&*accepted) {
             if let Some(outcome) = batches
                 .get_mut(batch)
                 .and_then(|batch| batch.outcomes.get_mut(index))

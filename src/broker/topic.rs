@@ -116,38 +116,34 @@ impl Topic {
     /// flushed.
     pub(crate) fn publish<'m>(
         &mut self,
-        messages: &[(&'m str, &'m str)],
+        messages: impl ExactSizeIterator<Item = (&'m str, &'m str)> + Clone,
         ts: Timestamp,
         run_events_max: usize,
         mut accepted: impl FnMut(Accepted),
         mut mark: impl FnMut(&OutboxSender),
     ) {
         let mut rest = messages;
-        while !rest.is_empty() {
-            let (run, taken) = self.encode(rest, ts, run_events_max);
-            rest = rest.get(taken..).unwrap_or_default();
+        while rest.len() > 0 {
+            let run = self.encode(&mut rest, ts, run_events_max);
             let run = Arc::new(run);
             self.history.push(Arc::clone(&run));
             self.deliver(&run, &mut accepted, &mut mark);
         }
     }
 
-    /// Encodes as many of `messages` as fit into one run, at least one.
-    fn encode(
+    /// Takes as many of `messages` as fit into one run, at least one, and encodes them.
+    fn encode<'m>(
         &mut self,
-        messages: &[(&str, &str)],
+        messages: &mut (impl Iterator<Item = (&'m str, &'m str)> + Clone),
         ts: Timestamp,
         run_events_max: usize,
-    ) -> (Run, usize) {
+    ) -> Run {
+        let run_events_max = run_events_max.clamp(1, RUN_EVENTS_LIMIT);
         let mut taken = 0;
         let mut bytes = 0;
-        for (id, payload) in messages
-            .iter()
-            .take(run_events_max.clamp(1, RUN_EVENTS_LIMIT))
-        {
-            let frame = self
-                .template
-                .encoded_len(id, payload, self.seq + taken as u64 + 1);
+        for (id, payload) in messages.clone().take(run_events_max) {
+            let seq = self.seq + taken as u64 + 1;
+            let frame = self.template.encoded_len(id, payload, seq);
             if taken > 0 && bytes + frame > RUN_BYTES_MAX {
                 break;
             }
@@ -157,17 +153,17 @@ impl Topic {
         let mut frames = Vec::with_capacity(bytes);
         let mut ends = [0_u32; RUN_EVENTS_LIMIT];
         let mut payload_bytes = 0;
-        for ((id, payload), end) in messages.iter().take(taken).zip(&mut ends) {
+        for ((id, payload), end) in messages.take(taken).zip(&mut ends) {
             self.seq += 1;
             payload_bytes += payload.len() as u64;
             self.template.encode(&mut frames, id, payload, ts, self.seq);
             *end = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         }
         self.bytes_in += payload_bytes;
-        self.counters.shard.bytes_in.add(payload_bytes);
-        self.counters.shard.accepted.add(taken as u64);
+        self.counters.shard.bytes_in.add_owned(payload_bytes);
+        self.counters.shard.accepted.add_owned(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
-        (Run::new(frames, ends, Arc::clone(&self.counters)), taken)
+        Run::new(frames, ends, Arc::clone(&self.counters))
     }
 
     /// Pushes `run` on every ring.
@@ -205,8 +201,8 @@ impl Topic {
         let offered = matched * events as u64;
         let bytes = matched * run.frames().len() as u64;
         self.bytes_out += bytes;
-        self.counters.shard.offered.add(offered);
-        self.counters.shard.bytes_out.add(bytes);
+        self.counters.shard.offered.add_owned(offered);
+        self.counters.shard.bytes_out.add_owned(bytes);
 
         // A ring that lost k events lost one to each of the last k events of the run.
         let first_seq = self.seq + 1 - events as u64;

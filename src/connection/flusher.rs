@@ -202,10 +202,10 @@ fn take_ring(connection: &Connection, popped: &mut Vec<Taken>) -> bool {
 
 fn write_all(home: &Home, connection: &Rc<Connection>, out: &mut Outgoing) {
     while !out.is_empty() {
-        home.counters.writes.add(1);
+        home.counters.writes.add_owned(1);
         match out.write(connection.writer.as_ref()) {
             Ok((_, live)) => {
-                home.counters.delivered.add(live as u64);
+                home.counters.delivered.add_owned(live as u64);
                 connection.stalled.set(None);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -277,35 +277,36 @@ impl Connection {
                 let start = run.start_of(skip);
                 out.push_events(run, start, live);
             }
-            Taken::Marker(ticket) => {
-                let mut placed = self.placed.borrow_mut();
-                match placed.replies.iter().position(|(of, _)| *of == ticket) {
-                    Some(index) => {
-                        if let Some((_, reply)) = placed.replies.remove(index) {
-                            drop(placed);
-                            self.queue_reply(home, out, reply);
-                        }
-                    }
-                    None => placed.early.push(ticket),
-                }
-            }
+            Taken::Marker(ticket) => match self.meet(ticket) {
+                Some(reply) => self.queue_reply(home, out, reply),
+                None => self.placed.borrow_mut().push((ticket, None)),
+            },
         }
     }
 
     /// A reply has come: to the queue, or kept until its place in the ring comes up.
     fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
+        home.make_ready(self);
         if let Order::AfterMarker(ticket) = reply.order {
-            let mut placed = self.placed.borrow_mut();
-            let before = placed.early.len();
-            placed.early.retain(|of| *of != ticket);
-            if placed.early.len() == before {
-                placed.replies.push_back((ticket, reply));
-                home.make_ready(self);
+            let has_come_up = self.placed.borrow().iter().any(|(of, _)| *of == ticket);
+            if !has_come_up {
+                self.placed.borrow_mut().push((ticket, Some(reply)));
                 return;
             }
+            self.meet(ticket);
         }
         self.queue_reply(home, &mut self.out.borrow_mut(), reply);
-        home.make_ready(self);
+    }
+
+    /// The reply that waits for the place with `ticket`.
+    fn meet(&self, ticket: u64) -> Option<Reply> {
+        let mut placed = self.placed.borrow_mut();
+        let index = placed.iter().position(|(of, _)| *of == ticket)?;
+        let (_, reply) = placed.swap_remove(index);
+        if placed.is_empty() {
+            *placed = Vec::new();
+        }
+        reply
     }
 
     fn queue_reply(&self, home: &Home, out: &mut Outgoing, reply: Reply) {
@@ -327,7 +328,13 @@ impl Connection {
         let before = topics.is_empty();
         match reply.membership {
             None => {}
-            Some(Membership::Joined(topic)) => topics.push(topic),
+            Some(Membership::Joined(topic)) => {
+                if topics.is_empty() {
+                    // Most connections have one subscription; a Vec would start with room for four.
+                    topics.reserve_exact(1);
+                }
+                topics.push(topic);
+            }
             Some(Membership::Left(topic)) => {
                 if let Some(index) = topics.iter().position(|of| *of == topic) {
                     topics.swap_remove(index);

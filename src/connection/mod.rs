@@ -4,7 +4,6 @@
 //! are on the same thread and share a [`Connection`]. A panic in the task ends its connection.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -53,8 +52,9 @@ pub(crate) struct Connection {
     writer: OwnedWriteHalf,
     outbox: OutboxReceiver,
     out: RefCell<Outgoing>,
-    /// Replies whose place in the ring has not come up yet, and markers whose reply has not.
-    placed: RefCell<Placed>,
+    /// By ticket: replies whose place in the ring has not come up yet, and places (`None`) whose
+    /// reply has not.
+    placed: RefCell<Vec<(u64, Option<Reply>)>>,
     topics: RefCell<Vec<Arc<str>>>,
     client_id: Option<Box<str>>,
     /// The task's waker.
@@ -80,12 +80,6 @@ pub(crate) struct Connection {
     heartbeat: Cell<Tick>,
     /// Until when it must be authenticated, or have ended once it is closing.
     until: Cell<Tick>,
-}
-
-#[derive(Debug, Default)]
-struct Placed {
-    replies: VecDeque<(u64, Reply)>,
-    early: Vec<u64>,
 }
 
 impl Connection {

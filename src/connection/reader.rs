@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::decoder::{Decoder, Message, frame_bytes};
-use super::home::{CARRY_BYTES_SMALL, Home};
+use super::home::{CARRY_BYTES_SMALL, Home, Seat};
 use super::{Connection, Phase};
 use crate::broker::request::{Publishes, Replay, Request};
 use crate::protocol::codes::{
@@ -62,6 +62,7 @@ pub(crate) struct Reader {
     batches: Vec<(usize, Publishes)>,
     /// Requests that found the inbox full.
     refused: VecDeque<(usize, Request)>,
+    _seat: Seat,
 }
 
 /// Whether a command was acted on, or has to wait.
@@ -76,6 +77,7 @@ impl Reader {
     /// behind the upgrade request.
     pub(crate) fn new(
         home: Rc<Home>,
+        seat: Seat,
         socket: TcpStream,
         client_id: Option<Box<str>>,
         authenticated: bool,
@@ -94,6 +96,7 @@ impl Reader {
             flight: None,
             batches: Vec::new(),
             refused: VecDeque::new(),
+            _seat: seat,
         }
     }
 

@@ -24,7 +24,7 @@ use super::patience::Patient;
 use crate::broker::inbox::Inbox;
 use crate::broker::request::{Created, Request as ShardRequest};
 use crate::broker::topic::TopicStats;
-use crate::connection::home::Home;
+use crate::connection::home::{Home, Seat};
 use crate::connection::reader::Reader;
 use crate::protocol::codes::{ErrorCode, INVALID_API_KEY_TEXT, MISSING_API_KEY_TEXT};
 use crate::protocol::names::{TopicNameError, check_topic_name};
@@ -191,9 +191,7 @@ fn upgrade(home: &Rc<Home>, mut request: Request<Incoming>) -> Answer {
         let text = format!("origin {} is not allowed", origin.unwrap_or_default());
         return error(StatusCode::FORBIDDEN, ErrorCode::Unauthorized, &text);
     }
-    if home.process.metrics.home_sum(|home| &home.connections)
-        >= home.process.connections_max as u64
-    {
+    let Some(seat) = Seat::take(&home.process) else {
         let text = format!(
             "no room for another connection: the limit is {}",
             home.process.connections_max
@@ -203,7 +201,7 @@ fn upgrade(home: &Rc<Home>, mut request: Request<Incoming>) -> Answer {
             ErrorCode::LimitExceeded,
             &text,
         );
-    }
+    };
     let authenticated = !config.auth_enabled
         || request
             .headers()
@@ -238,6 +236,7 @@ fn upgrade(home: &Rc<Home>, mut request: Request<Incoming>) -> Answer {
         let socket = parts.io.into_inner().into_inner();
         let reader = Reader::new(
             home,
+            seat,
             socket,
             client_id,
             authenticated,

@@ -74,6 +74,7 @@ fn start(config: Config) -> io::Result<()> {
         draining: AtomicBool::new(false),
         started: Instant::now(),
         connections_max,
+        seats_taken: AtomicUsize::new(0),
         batch_messages_max: turn_topic_events_max(&config),
         topics_total: Arc::new(AtomicUsize::new(0)),
         config,

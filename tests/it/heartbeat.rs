@@ -51,9 +51,6 @@ async fn a_silent_client_is_given_up_and_one_that_answers_is_not() {
     let broker = Broker::start(&QUICK);
     let mut silent = RawSocket::connect(&broker).await;
     let mut alive = RawSocket::connect(&broker).await;
-    let give_up = async {
-        silent.expect_end().await;
-    };
     let answer = async {
         for _ in 0..4 {
             let ping = loop {
@@ -65,7 +62,7 @@ async fn a_silent_client_is_given_up_and_one_that_answers_is_not() {
             alive.send(&masked(FIN | PONG, &ping.payload)).await;
         }
     };
-    tokio::join!(give_up, answer);
+    tokio::join!(silent.expect_end(), answer);
     alive.send_text(r#"{"type":"ping"}"#).await;
     while alive.recv().await["type"] != "pong" {}
 }

@@ -1,8 +1,10 @@
 //! Everything has a limit, says so when it is reached, and has room again afterwards.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
@@ -25,6 +27,23 @@ async fn connections_over_the_limit_get_503() {
         broker.upgrade("/ws", &[]).await.status == 101
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_connections_does_not_get_past_the_limit() {
+    let broker = Arc::new(Broker::start(&[("MAX_CONNECTIONS", "10"), ("SHARDS", "4")]));
+    let mut storm = JoinSet::new();
+    for _ in 0..200 {
+        let broker = Arc::clone(&broker);
+        storm.spawn(async move {
+            let mut socket = RawSocket::dial(&broker).await;
+            socket.send(upgrade_request("/ws").as_bytes()).await;
+            (socket.upgrade_response().await.status, socket)
+        });
+    }
+    let answers = storm.join_all().await;
+    let taken = answers.iter().filter(|(status, _)| *status == 101).count();
+    assert_eq!(taken, 10);
 }
 
 #[tokio::test]

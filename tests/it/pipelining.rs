@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
-use crate::harness::json::{message_id, padded};
+use crate::harness::client::Client;
+use crate::harness::json::{member, message_id, padded, publish_text};
 use crate::harness::raw::{self, RawSocket};
 
 const PING: &str = r#"{"type":"ping","request_id":"ping"}"#;
@@ -65,7 +66,7 @@ async fn across_topics_a_pong_still_comes_last_and_each_topic_keeps_its_order() 
 
 #[tokio::test]
 async fn errors_keep_their_place_among_acks() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&[("SHARDS", "1")]);
     broker.create_topic("orders").await;
     let mut socket = RawSocket::connect(&broker).await;
     let bad = json!({"type": "publish", "topic": "orders", "request_id": "1"});
@@ -128,5 +129,26 @@ async fn frames_cut_anywhere_are_understood() {
         for _ in 0..2 {
             assert_eq!(socket.recv().await["request_id"], "ping", "cut at {cut}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_messages_of_every_length_arrives_whole_and_in_order() {
+    let broker = Broker::start(&[("SUBSCRIBER_QUEUE_SIZE", "1000")]);
+    broker.create_topic("orders").await;
+    let mut subscriber = Client::subscribed(&broker, "orders").await;
+    let lengths = (0..300).chain([65_000, 0, 1000, 65_000, 126, 65_000]);
+    let payloads: Vec<_> = lengths
+        .map(|length| format!("\"{:x<length$}\"", ""))
+        .collect();
+    let commands = payloads
+        .iter()
+        .map(|payload| publish_text("orders", payload));
+    let bytes: Vec<_> = commands.flat_map(|command| raw::text(&command)).collect();
+    let mut publisher = RawSocket::connect(&broker).await;
+    publisher.send(&bytes).await;
+    for payload in payloads {
+        let event = subscriber.recv_raw().await;
+        assert_eq!(member(&member(&event, "message"), "payload"), payload);
     }
 }

@@ -15,6 +15,7 @@ async fn storm() -> (Broker, JoinHandle<Vec<Value>>) {
     let settings = [
         ("RING_BUFFER_SIZE", "10000"),
         ("SUBSCRIBER_QUEUE_SIZE", "20000"),
+        ("SHARDS", "4"),
     ];
     let broker = Broker::start(&settings);
     broker.create_topic("orders").await;
@@ -55,6 +56,55 @@ async fn last_n_joins_the_live_events_without_a_seam() {
         joiners.join_all().await;
     }
     storm.abort();
+}
+
+/// The next message that is not about the topic `noise`.
+async fn next_but_noise(client: &mut Client) -> Value {
+    loop {
+        let message = client.recv().await;
+        if message["topic"] != "noise" {
+            return message;
+        }
+    }
+}
+
+/// Joins and leaves `orders` many times, while events of another topic keep the connection busy.
+async fn join_again_and_again(mut client: Client, last_n: u64) {
+    let subscribe = json!({"type": "subscribe", "topic": "orders", "last_n": last_n});
+    let unsubscribe = json!({"type": "unsubscribe", "topic": "orders"});
+    for _ in 0..500 {
+        client.send(subscribe.clone()).await;
+        let ack = next_but_noise(&mut client).await;
+        assert_eq!(ack["type"], "ack", "an event in front of the ack: {ack}");
+        let newest = number(&ack, "seq");
+        let mut expected = newest - last_n + 1..;
+        for _ in 0..12 {
+            let event = next_but_noise(&mut client).await;
+            assert_eq!(
+                event["seq"].as_u64(),
+                expected.next(),
+                "{newest} was the newest"
+            );
+        }
+        client.send(unsubscribe.clone()).await;
+        while next_but_noise(&mut client).await["type"] == "event" {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_connection_that_joins_again_and_again_never_sees_a_seam() {
+    let (broker, storm) = storm().await;
+    broker.create_topic("noise").await;
+    let mut joiners = JoinSet::new();
+    for last_n in 0..JOINERS {
+        let client = Client::subscribed(&broker, "noise").await;
+        joiners.spawn(join_again_and_again(client, last_n));
+    }
+    let mut rival = Client::connect(&broker).await;
+    let noise = tokio::spawn(async move { rival.publish_all("noise", 0_u64.., 2).await });
+    joiners.join_all().await;
+    storm.abort();
+    noise.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -186,7 +186,9 @@ async fn read_to_the_end(mut client: Client) -> BTreeSet<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acked_before_the_signal_reaches_every_subscriber_that_reads() {
-    let mut broker = Broker::start(&[("SUBSCRIBER_QUEUE_SIZE", "100000")]);
+    // Without the pause before the close, so that only order can keep the promise.
+    let settings = [("SUBSCRIBER_QUEUE_SIZE", "100000"), ("DRAIN_GRACE_MS", "0")];
+    let mut broker = Broker::start(&settings);
     broker.create_topic("orders").await;
     let mut subscribers = tokio::task::JoinSet::new();
     for _ in 0..5 {
