@@ -10,8 +10,8 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY loadgen/Cargo.toml loadgen/
 RUN mkdir -p src benches loadgen/src \
-    && for main in src/main.rs loadgen/src/main.rs \
-        benches/decode.rs benches/parse.rs; \
+    && benches="$(sed -n '/^\[\[bench]]/{n;s/^name = "\(.*\)"$/benches\/\1.rs/p}' Cargo.toml)" \
+    && for main in src/main.rs loadgen/src/main.rs $benches; \
         do echo 'fn main() {}' >"$main"; done \
     && touch src/lib.rs \
     && cargo build --release --locked --bin shardcast
