@@ -49,6 +49,24 @@ enum Failure {
     Output(#[from] io::Error),
 }
 
+impl Failure {
+    /// What a person can do about it here, where the server's own words do not say.
+    fn advice(&self) -> Option<&'static str> {
+        let Self::Server { code, .. } = self else {
+            return None;
+        };
+        match code.as_str() {
+            "TOPIC_NOT_FOUND" => {
+                Some("POST /topics creates it; with --auto-create-topics the broker does")
+            }
+            "UNAUTHORIZED" => {
+                Some("give a key that the broker knows, with --api-key or SHARDCAST_API_KEY")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The whole command line, for `main` to parse.
 pub fn command() -> Command {
     Command::new("shardcast")
@@ -236,6 +254,9 @@ fn exit_code(result: Result<(), Failure>) -> ExitCode {
         }
         Err(failure) => {
             complain(&failure);
+            if let Some(advice) = failure.advice() {
+                complain(&advice);
+            }
             ExitCode::FAILURE
         }
     }
@@ -243,8 +264,8 @@ fn exit_code(result: Result<(), Failure>) -> ExitCode {
 
 #[expect(
     clippy::print_stderr,
-    reason = "the one line that says why a client failed"
+    reason = "the lines that say why a client failed, and what to do"
 )]
-fn complain(error: &dyn std::error::Error) {
+fn complain(error: &dyn std::fmt::Display) {
     eprintln!("shardcast: {error}");
 }

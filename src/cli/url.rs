@@ -20,7 +20,7 @@ pub(super) struct ServerUrl {
 /// A URL that is not one, or is of a server that this client cannot talk to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UrlError {
-    #[error("'{0}' is not a URL: expected something like {1}")]
+    #[error("'{0}' is no URL for this: expected something like {1}")]
     NotAUrl(String, &'static str),
     #[error("'{0}' asks for TLS, which this client does not speak: only ws:// and http://")]
     Tls(String),

@@ -20,7 +20,7 @@ type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 pub struct ClientSettings {
     /// URL of the broker's WebSocket.
     pub url: String,
-    /// The label under which the broker lists this connection.
+    /// The label of this connection in the broker's logs.
     pub client_id: Option<String>,
     /// The key, where the broker wants one.
     pub api_key: Option<String>,
@@ -36,7 +36,7 @@ impl ClientSettings {
                 .help(format!("The broker [SHARDCAST_URL={DEFAULT_URL}]")),
             flag("client-id")
                 .value_name("ID")
-                .help("Label of this connection in the broker's logs and statistics"),
+                .help("Label of this connection in the broker's logs"),
             flag("api-key")
                 .value_name("KEY")
                 .help("Key, where the broker asks for one [SHARDCAST_API_KEY]"),

@@ -74,12 +74,12 @@ settings! {
         /// Create a topic when it is first used instead of answering `TOPIC_NOT_FOUND`.
         auto_create_topics: bool = switch("AUTO_CREATE_TOPICS", "false");
         /// Most consecutive messages of a topic that enter a queue as one entry.
-        run_messages_max: usize = count("RUN_MESSAGES_MAX", "32", 1..=1024, "MESSAGES");
+        run_messages_max: usize = count("RUN_MESSAGES_MAX", "32", 1..=64, "MESSAGES");
     }
     "Limits" {
         /// Longest message of a client, its fragments joined.
         message_bytes_max: usize = bytes("MAX_MESSAGE_SIZE", "65536", 128..=16 << 20);
-        /// Deepest nesting of arrays and objects in a command.
+        /// Deepest nesting of arrays and objects in a payload.
         payload_depth_max: usize = count("PAYLOAD_DEPTH_MAX", "128", 1..=1024, "LEVELS");
         /// Most connections at once; 0 is what the limit on open files allows.
         connections_max: Option<usize> = optional("MAX_CONNECTIONS", "0", 0..=10_000_000, "CONNECTIONS");
@@ -105,11 +105,11 @@ settings! {
         heartbeat_info: bool = switch("HEARTBEAT_INFO", "true");
         /// How long a socket may take no byte before it is disconnected.
         write_wait: Duration = seconds("WRITE_WAIT_SEC", "10", 1);
-        /// Time for a client to send an HTTP request.
+        /// Time for a client to send an HTTP request, the first or the next one.
         read_timeout: Duration = seconds("READ_TIMEOUT_SEC", "15", 1);
         /// Time for an HTTP response to leave.
         write_timeout: Duration = seconds("WRITE_TIMEOUT_SEC", "15", 1);
-        /// Silence after which an HTTP connection is closed; 0 never closes it.
+        /// Silence after which an HTTP connection is closed; 0 leaves it to `READ_TIMEOUT_SEC`.
         idle_timeout: Option<Duration> =
             number("IDLE_TIMEOUT_SEC", "0", 0..=rule::DAY_SEC, "SECONDS", |n| {
                 Some((n > 0).then(|| Duration::from_secs(n)))

@@ -323,7 +323,7 @@ pub(super) struct Row {
     pub(super) env: &'static str,
     unit: &'static str,
     group: &'static str,
-    help: String,
+    pub(super) help: String,
 }
 
 impl Row {
@@ -361,14 +361,16 @@ impl Row {
     pub(super) fn flag(self) -> Arg {
         // clap wants static names, and there is one small string for each setting.
         let long: &'static str = self.env.to_ascii_lowercase().replace('_', "-").leak();
+        let is_switch = self.unit == SWITCH_UNIT;
         let arg = Arg::new(self.env)
             .long(long)
             .value_name(self.unit)
             .value_parser(OsStringValueParser::new())
-            .allow_hyphen_values(true)
+            // A switch may stand alone: what begins with a hyphen behind it is the next flag.
+            .allow_hyphen_values(!is_switch)
             .help_heading(self.group)
             .help(self.help);
-        if self.unit == SWITCH_UNIT {
+        if is_switch {
             arg.num_args(0..=1).default_missing_value("true")
         } else {
             arg

@@ -147,7 +147,8 @@ fn switches_are_spelled_as_in_go_and_may_stand_alone_as_flags() {
             "{text}"
         );
     }
-    assert!(load(&["--pin-threads"], &[]).expect("a switch").pin_threads);
+    let config = load(&["--pin-threads", "--port", "9000"], &[]).expect("a switch, and a port");
+    assert!(config.pin_threads && config.port == 9000);
     assert!(
         !load(&["--heartbeat-info=false"], &[])
             .expect("a switch")
@@ -206,4 +207,35 @@ fn each_setting_has_one_flag_and_help_for_80_columns() {
     let help = command.render_help().to_string();
     assert!(help.lines().all(|line| line.chars().count() <= 80));
     assert!(help.contains("--max-subscriptions-per-connection <TOPICS>"));
+}
+
+#[test]
+fn a_run_is_never_cut_short_in_silence() {
+    let limit = crate::broker::RUN_EVENTS_LIMIT;
+    let runs_of = |events: usize| load(&[&format!("--run-messages-max={events}")], &[]);
+    assert!(runs_of(limit).is_ok() && runs_of(limit + 1).is_err());
+}
+
+#[test]
+fn the_readme_and_the_example_environment_name_every_setting_with_its_default() {
+    let readme = include_str!("../../README.md");
+    let example = include_str!("../../.env.example");
+    for row in rows() {
+        let line = row
+            .help
+            .lines()
+            .last()
+            .expect("the second line of the help");
+        let (setting, _) = line.split_once(": ").expect("what is allowed follows");
+        let flag = format!("--{}", row.env.to_ascii_lowercase().replace('_', "-"));
+        let documented = readme.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(setting) && words.next_back() == Some(flag.as_str())
+        });
+        assert!(documented, "README.md: {setting} {flag}");
+        let exemplified = example
+            .lines()
+            .any(|line| line.strip_prefix('#') == Some(setting));
+        assert!(exemplified, ".env.example: #{setting}");
+    }
 }
