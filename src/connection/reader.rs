@@ -133,6 +133,8 @@ impl Reader {
         } else {
             self.hand_in();
         }
+        // What was refused just now has not left its waker yet.
+        self.push_refused(cx);
     }
 
     /// Keeps what was not consumed.

@@ -1,6 +1,7 @@
 //! Commands that arrive many at a time, or a byte at a time: each is answered, and replies keep the order.
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
@@ -207,4 +208,26 @@ async fn a_publisher_is_served_although_it_does_not_read_its_events() {
         stats["totals"]["messages"] == 1000
     })
     .await;
+}
+
+#[tokio::test]
+async fn many_that_meet_at_full_inboxes_are_all_answered() {
+    const COMMANDS: usize = 200;
+    let settings = [
+        ("SHARDS", "2"),
+        ("SHARD_INBOX_SIZE", "1"),
+        ("COMMANDS_IN_FLIGHT_MAX", "1"),
+    ];
+    let broker = Broker::start(&settings);
+    let mut clients = JoinSet::new();
+    for _ in 0..24 {
+        let mut socket = RawSocket::connect(&broker).await;
+        let topics = ["orders", "invoices", "returns", "stock"];
+        let commands: Vec<_> = (0..COMMANDS).map(|n| publish(topics[n % 4], n)).collect();
+        clients.spawn(async move {
+            let expected: Vec<_> = (0..COMMANDS).map(|n| json!(n.to_string())).collect();
+            assert_eq!(replies(&mut socket, &commands).await, expected);
+        });
+    }
+    clients.join_all().await;
 }
