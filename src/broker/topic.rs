@@ -1,6 +1,6 @@
 //! (5, 6, 7) One topic: its sequence, its history, its subscribers.
 //!
-//! [`Topic::publish`] is the way of a message through the broker: number it, encode it once, keep
+//! `Topic::publish` is the way of a message through the broker: number it, encode it once, keep
 //! it, push it on every subscriber's ring. Only the topic's shard calls it.
 
 use std::sync::Arc;

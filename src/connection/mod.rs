@@ -1,7 +1,7 @@
 //! The life of one client, from the upgrade to the close.
 //!
 //! One task for each connection reads ([`reader`]); the thread's worker writes ([`flusher`]). They
-//! are on the same thread and share a [`Connection`]. A panic in the task ends its connection.
+//! are on the same thread and share a `Connection`. A panic in the task ends its connection.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
