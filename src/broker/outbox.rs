@@ -8,8 +8,8 @@
 //! own capacity. `state` holds two numbers: `live`, the events that still count, and `debt`, how
 //! many of the oldest events in the queue have been pushed out without having left it yet. The
 //! receiver pays the debt as it takes: it skips that many events from the front. So that a ring
-//! which nobody takes from does not grow, a sender removes the oldest run itself as soon as the
-//! debt covers the longest run that was ever pushed, and so surely the one in front.
+//! which nobody takes from does not grow, a sender removes the oldest runs itself for as long as
+//! the debt covers the longest run that was ever pushed, and so surely the one in front.
 //!
 //! # Memory ordering
 //!
@@ -165,26 +165,23 @@ impl Outbox {
         })
     }
 
-    /// Does `evict` as the module's header says. Its result says only that something was evicted.
-    fn evicting(&self, evict: impl FnOnce() -> bool) {
+    /// Does `evict` as the module's header says.
+    fn evicting(&self, evict: impl FnOnce()) {
         self.evicting.fetch_add(1, Ordering::SeqCst);
         evict();
         self.evicting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Writes off what was removed from the front. True if that was events. A marker is never
-    /// lost: it goes to the back, as what it must not overtake is gone, and what falls out for it
-    /// is written off in its stead.
-    fn bury(&self, removed: Option<Arc<Run>>) -> bool {
+    /// Writes off what was removed from the front. A marker is never lost: it goes to the back, as
+    /// what it must not overtake is gone, and what falls out for it is written off in its stead.
+    fn bury(&self, removed: Option<Arc<Run>>) {
         let mut removed = removed;
         while let Some(run) = removed {
             if run.ticket().is_none() {
-                self.write_off(&run);
-                return true;
+                return self.write_off(&run);
             }
             removed = self.ring().force_push(run);
         }
-        false
     }
 
     /// Books a run that a sender removed from the front: all of it is lost.
@@ -267,14 +264,16 @@ impl OutboxSender {
         }
         if debt > 0 && outbox.covers_oldest(debt) {
             outbox.evicting(|| {
-                // Looked at again: the receiver may have paid the debt in between.
-                let debt = State::unpack(outbox.state.load(Ordering::SeqCst)).debt;
-                let places = if outbox.covers_oldest(debt) {
-                    ring.len()
-                } else {
-                    0
-                };
-                (0..places).any(|_| outbox.bury(ring.pop()))
+                // Looked at again: the receiver may have paid the debt in between. All that is
+                // covered goes: one run for each push would let long runs take the places of
+                // short ones, and keep as many of them.
+                for _ in 0..ring.len() {
+                    let debt = State::unpack(outbox.state.load(Ordering::SeqCst)).debt;
+                    if !outbox.covers_oldest(debt) {
+                        break;
+                    }
+                    outbox.bury(ring.pop());
+                }
             });
         }
         let overflow =
@@ -316,41 +315,49 @@ impl OutboxReceiver {
         self.0.marked.swap(false, Ordering::AcqRel);
     }
 
-    /// Takes the oldest run.
+    /// Takes the oldest run that has an event to deliver, or the oldest marker.
     pub fn take(&self) -> Option<Taken> {
         let outbox = &*self.0;
-        let run = outbox.ring.get()?.pop()?;
-        // A sender between raising and lowering `evicting` has a few instructions to go, as has a
-        // sender inside the queue itself, for which `pop` waits in the same way.
-        let mut spins = 0_u32;
-        while outbox.evicting.load(Ordering::SeqCst) != 0 {
-            spins += 1;
-            if spins.is_multiple_of(64) {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
+        let ring = outbox.ring.get()?;
+        loop {
+            let run = ring.pop()?;
+            // A sender between raising and lowering `evicting` has a few instructions to go, as
+            // has a sender inside the queue itself, for which `pop` waits in the same way.
+            let mut spins = 0_u32;
+            while outbox.evicting.load(Ordering::SeqCst) != 0 {
+                spins += 1;
+                if spins.is_multiple_of(64) {
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
             }
+            if let Some(ticket) = run.ticket() {
+                return Some(Taken::Marker(ticket));
+            }
+            let events = events_of(&run);
+            let skip = outbox.settle(events);
+            if skip > 0 {
+                run.counters().count_dropped(u64::from(skip));
+            }
+            if skip == events {
+                // Nothing of it is left: it is announced with what comes after it.
+                outbox.evicted.fetch_add(u64::from(skip), Ordering::SeqCst);
+                continue;
+            }
+            let evicted = match outbox.evicted.load(Ordering::SeqCst) {
+                0 => 0,
+                _ => outbox.evicted.swap(0, Ordering::SeqCst),
+            };
+            return Some(Taken::Events {
+                run,
+                skip: skip as usize,
+                lost: evicted + u64::from(skip),
+            });
         }
-        if let Some(ticket) = run.ticket() {
-            return Some(Taken::Marker(ticket));
-        }
-        let skip = outbox.settle(events_of(&run));
-        if skip > 0 {
-            run.counters().count_dropped(u64::from(skip));
-        }
-        let evicted = match outbox.evicted.load(Ordering::SeqCst) {
-            0 => 0,
-            _ => outbox.evicted.swap(0, Ordering::SeqCst),
-        };
-        Some(Taken::Events {
-            run,
-            skip: skip as usize,
-            lost: evicted + u64::from(skip),
-        })
     }
 
-    /// Events lost and not announced yet, and not in any run that [`Self::take`] will return: those
-    /// that senders removed. For a connection that ends at its first overflow.
+    /// Events lost and not announced yet, and not in any run that [`Self::take`] will return. For a connection that ends at its first overflow.
     pub fn take_lost(&self) -> u64 {
         self.0.evicted.swap(0, Ordering::SeqCst)
     }
@@ -466,6 +473,26 @@ mod tests {
             let ring = receiver.0.ring.get().expect("made at the first push");
             assert!(ring.len() <= 10 + 7);
         }
+    }
+
+    #[test]
+    fn runs_that_fell_out_whole_are_announced_together() {
+        let (sender, receiver) = small(2);
+        sender.push(&run_of(0, 5));
+        for name in 1..6 {
+            sender.push(&run_of(name, 1));
+        }
+        assert_eq!(take(&receiver), (4, 0, 8));
+        assert_eq!(take(&receiver), (5, 0, 0));
+        assert!(receiver.take().is_none());
+    }
+
+    #[test]
+    fn long_runs_do_not_take_the_places_of_short_ones() {
+        let (sender, receiver) = small(8);
+        (0..8).for_each(|_| assert_eq!(dropped(sender.push(&run_of(0, 1))), 0));
+        (0..20).for_each(|_| assert_eq!(dropped(sender.push(&run_of(0, 4))), 4));
+        assert!(receiver.runs() <= 3, "{} runs", receiver.runs());
     }
 
     #[test]
