@@ -132,20 +132,23 @@ impl Shard {
     /// index. May hand over several for one thread, in their order.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
         let mut accepting = 0;
+        // What waits for the fullest topic, and no less than what any topic has accepted before.
+        let (mut fullest, mut accepted) = (0, 0);
         for _ in 0..self.limits.turn_requests_max {
             let Some(request) = self.inbox.pop() else {
                 break;
             };
             if let Request::Publish(publishes) = request {
                 accepting += publishes.items.len();
-                let fullest = self.gather(publishes);
-                if fullest >= self.limits.turn_topic_events_max
+                fullest = self.gather(publishes).max(fullest);
+                if accepted + fullest >= self.limits.turn_topic_events_max
                     || accepting >= self.limits.turn_events_max
                 {
                     break;
                 }
             } else {
                 self.accept_waiting(ts, deliver);
+                accepted += std::mem::take(&mut fullest);
                 self.handle(request, ts, deliver);
             }
         }
