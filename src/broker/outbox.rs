@@ -60,20 +60,15 @@ pub enum Pushed {
     Closed,
 }
 
-/// What left the ring.
+/// Live events that left the ring, one at least.
 #[derive(Debug)]
-pub enum Taken {
-    /// Live events.
-    Events {
-        /// The run.
-        run: Arc<Run>,
-        /// How many of its first events are not to be delivered: they were pushed out.
-        skip: usize,
-        /// Events lost since the last one delivered, these included. To be announced first.
-        lost: u64,
-    },
-    /// The place of the reply with this ticket.
-    Marker(u64),
+pub struct Taken {
+    /// The run.
+    pub run: Arc<Run>,
+    /// How many of its first events are not to be delivered: they were pushed out.
+    pub skip: usize,
+    /// Events lost since the last one delivered, these included. To be announced first.
+    pub lost: u64,
 }
 
 #[derive(Debug)]
@@ -172,18 +167,6 @@ impl Outbox {
         self.evicting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Writes off what was removed from the front. A marker is never lost: it goes to the back, as
-    /// what it must not overtake is gone, and what falls out for it is written off in its stead.
-    fn bury(&self, removed: Option<Arc<Run>>) {
-        let mut removed = removed;
-        while let Some(run) = removed {
-            if run.ticket().is_none() {
-                return self.write_off(&run);
-            }
-            removed = self.ring().force_push(run);
-        }
-    }
-
     /// Books a run that a sender removed from the front: all of it is lost.
     fn write_off(&self, run: &Run) {
         let events = events_of(run);
@@ -257,22 +240,24 @@ impl OutboxSender {
             (State { live: kept, debt }, (dropped, debt))
         });
         // A queue place for each live event and one for each event of the debt that a sender does
-        // not evict yet. A run has one event at least, so only markers can fill it up.
+        // not evict yet. A run has one event at least, so it takes many senders at once to fill it.
         let ring = outbox.ring();
         if let Err(run) = ring.push(Arc::clone(run)) {
-            outbox.evicting(|| outbox.bury(ring.force_push(run)));
+            outbox.evicting(|| {
+                if let Some(oldest) = ring.force_push(run) {
+                    outbox.write_off(&oldest);
+                }
+            });
         }
         if debt > 0 && outbox.covers_oldest(debt) {
             outbox.evicting(|| {
                 // Looked at again: the receiver may have paid the debt in between. All that is
                 // covered goes: one run for each push would let long runs take the places of
                 // short ones, and keep as many of them.
-                for _ in 0..ring.len() {
-                    let debt = State::unpack(outbox.state.load(Ordering::SeqCst)).debt;
-                    if !outbox.covers_oldest(debt) {
-                        break;
-                    }
-                    outbox.bury(ring.pop());
+                while outbox.covers_oldest(State::unpack(outbox.state.load(Ordering::SeqCst)).debt)
+                    && let Some(oldest) = ring.pop()
+                {
+                    outbox.write_off(&oldest);
                 }
             });
         }
@@ -281,12 +266,6 @@ impl OutboxSender {
         // AcqRel: pairs with `OutboxReceiver::unmark`.
         let mark = !outbox.marked.swap(true, Ordering::AcqRel) || overflow;
         Pushed::Queued { dropped, mark }
-    }
-
-    /// Holds the place behind all events that are in the ring now for the reply with `ticket`.
-    /// False if there is no place: the ring is full of such markers.
-    pub(crate) fn push_marker(&self, ticket: u64) -> bool {
-        self.0.ring().push(Arc::new(Run::marker(ticket))).is_ok()
     }
 }
 
@@ -315,7 +294,7 @@ impl OutboxReceiver {
         self.0.marked.swap(false, Ordering::AcqRel);
     }
 
-    /// Takes the oldest run that has an event to deliver, or the oldest marker.
+    /// Takes the oldest run that has an event to deliver.
     pub fn take(&self) -> Option<Taken> {
         let outbox = &*self.0;
         let ring = outbox.ring.get()?;
@@ -332,9 +311,6 @@ impl OutboxReceiver {
                     std::hint::spin_loop();
                 }
             }
-            if let Some(ticket) = run.ticket() {
-                return Some(Taken::Marker(ticket));
-            }
             let events = events_of(&run);
             let skip = outbox.settle(events);
             if skip > 0 {
@@ -349,7 +325,7 @@ impl OutboxReceiver {
                 0 => 0,
                 _ => outbox.evicted.swap(0, Ordering::SeqCst),
             };
-            return Some(Taken::Events {
+            return Some(Taken {
                 run,
                 skip: skip as usize,
                 lost: evicted + u64::from(skip),
@@ -381,11 +357,16 @@ impl OutboxReceiver {
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::Stamp;
     use super::*;
 
     fn run_of(name: u8, events: usize) -> Arc<Run> {
         let ends: Vec<u32> = (1..=u32::try_from(events).expect("a small test")).collect();
-        Arc::new(Run::new(vec![name; events], &ends, Arc::default()))
+        let stamp = Stamp {
+            shard: 0,
+            serial: 1,
+        };
+        Arc::new(Run::new(vec![name; events], &ends, Arc::default(), stamp))
     }
 
     fn small(ring_events_max: u32) -> (OutboxSender, OutboxReceiver) {
@@ -407,13 +388,13 @@ mod tests {
     /// First byte of the next run, what to skip of it, what was lost before.
     fn take(receiver: &OutboxReceiver) -> (u8, usize, u64) {
         match receiver.take() {
-            Some(Taken::Events { run, skip, lost }) => (run.frames()[0], skip, lost),
-            other => panic!("events were expected, not {other:?}"),
+            Some(Taken { run, skip, lost }) => (run.frames()[0], skip, lost),
+            None => panic!("a run was expected"),
         }
     }
 
     fn drain(receiver: &OutboxReceiver, got: &mut u64, lost: &mut u64) {
-        while let Some(Taken::Events {
+        while let Some(Taken {
             run,
             skip,
             lost: more,
@@ -510,29 +491,6 @@ mod tests {
         let (sender, receiver) = small(4);
         receiver.close();
         assert_eq!(sender.push(&run_of(0, 1)), Pushed::Closed);
-    }
-
-    #[test]
-    fn a_marker_keeps_its_place_and_survives_overflow() {
-        let (sender, receiver) = small(2);
-        sender.push(&run_of(0, 1));
-        sender.push_marker(9);
-        sender.push(&run_of(1, 1));
-        assert_eq!(take(&receiver), (0, 0, 0));
-        assert!(matches!(receiver.take(), Some(Taken::Marker(9))));
-        assert_eq!(take(&receiver), (1, 0, 0));
-
-        sender.push_marker(8);
-        (0..1000).for_each(|i| assert!(dropped(sender.push(&run_of(0, 1))) == u32::from(i > 1)));
-        let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
-        assert_eq!(
-            taken
-                .iter()
-                .filter(|t| matches!(t, Taken::Marker(8)))
-                .count(),
-            1
-        );
-        assert_eq!(taken.len(), 3);
     }
 
     /// Four senders and a receiver that stops now and then: every event is taken or announced,

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::history::Kept;
 use super::outbox::{ConnectionId, OutboxSender};
+use super::run::Stamp;
 use super::topic::TopicStats;
 
 /// Something for a shard to do.
@@ -181,9 +182,9 @@ impl Publishes {
 pub enum Order {
     /// Before all of them.
     BeforeRing,
-    /// After those that were in the ring when it was made: the marker with this ticket is behind
-    /// them.
-    AfterMarker(u64),
+    /// After those of its shard that were pushed before it was made, up to this run, and before
+    /// those that were pushed after. [`Placed`](super::placed::Placed) sees to it.
+    AfterRun(Stamp),
 }
 
 /// A change of what a connection is subscribed to, for its own list.

@@ -3,9 +3,6 @@
 //! A run is what a ring entry refers to. Under load it holds many events, so that a subscriber
 //! costs one push and one write for all of them; when it is quiet it holds one. Bounds, drops and
 //! order are still counted per event: a run knows where each of its frames ends.
-//!
-//! A run of no events is a marker: it holds a place in a ring for a reply that must not overtake
-//! the events in front of it.
 
 use std::sync::Arc;
 
@@ -15,6 +12,22 @@ use super::topic::TopicCounters;
 /// bytes than it would hold with one event of the largest default size in each place.
 pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
 
+/// Which run of which shard: what a reply must come after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The shard.
+    pub shard: usize,
+    /// The number of the run among those of the shard, over all its topics, from 1.
+    pub serial: u64,
+}
+
+impl Stamp {
+    /// Whether `run` is a later one of the same shard.
+    pub fn is_before(self, run: Self) -> bool {
+        self.shard == run.shard && self.serial < run.serial
+    }
+}
+
 /// Complete WebSocket frames of consecutive events of one topic, immutable once made.
 #[derive(Debug)]
 pub struct Run {
@@ -22,13 +35,17 @@ pub struct Run {
     /// Where each frame ends in `frames`; empty for a run of one event, which ends at the end.
     ends: Box<[u32]>,
     counters: Arc<TopicCounters>,
-    /// Names the reply whose place a marker holds; 0 in a run of events.
-    ticket: u64,
+    stamp: Stamp,
 }
 
 impl Run {
     /// Takes over `frames`; `ends` has the end of each frame, in order.
-    pub(crate) fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>) -> Self {
+    pub(crate) fn new(
+        frames: Vec<u8>,
+        ends: &[u32],
+        counters: Arc<TopicCounters>,
+        stamp: Stamp,
+    ) -> Self {
         let ends = if ends.len() > 1 {
             ends.into()
         } else {
@@ -38,32 +55,18 @@ impl Run {
             frames: frames.into_boxed_slice(),
             ends,
             counters,
-            ticket: 0,
+            stamp,
         }
     }
 
-    /// Holds the place of the reply with this ticket, which is not 0.
-    pub(crate) fn marker(ticket: u64) -> Self {
-        Self {
-            frames: Box::default(),
-            ends: Box::default(),
-            counters: Arc::default(),
-            ticket,
-        }
+    /// Which run it is.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
-    /// The ticket of a marker.
-    pub(crate) fn ticket(&self) -> Option<u64> {
-        (self.ticket != 0).then_some(self.ticket)
-    }
-
-    /// Events in this run: at least 1, but 0 in a marker.
+    /// Events in this run: at least 1.
     pub fn events(&self) -> usize {
-        if self.ticket == 0 {
-            self.ends.len().max(1)
-        } else {
-            0
-        }
+        self.ends.len().max(1)
     }
 
     /// The byte at which event `index` starts; the length of all frames for an index past the end.
@@ -92,9 +95,14 @@ impl Run {
 mod tests {
     use super::*;
 
+    const STAMP: Stamp = Stamp {
+        shard: 0,
+        serial: 1,
+    };
+
     #[test]
     fn each_event_starts_where_the_one_before_ends() {
-        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], Arc::default());
+        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], Arc::default(), STAMP);
         assert_eq!(run.events(), 3);
         let starts: Vec<_> = (0..4).map(|i| run.start_of(i)).collect();
         assert_eq!(starts, [0, 2, 5, 6]);
@@ -102,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_single_event_needs_no_table_of_ends() {
-        let run = Run::new(b"abc".to_vec(), &[3], Arc::default());
+        let run = Run::new(b"abc".to_vec(), &[3], Arc::default(), STAMP);
         assert_eq!((run.events(), run.start_of(0), run.start_of(1)), (1, 0, 3));
         assert!(run.ends.is_empty());
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::RUN_EVENTS_LIMIT;
 use super::history::{History, Kept};
 use super::outbox::{ConnectionId, OutboxSender, Pushed};
-use super::run::{RUN_BYTES_MAX, Run};
+use super::run::{RUN_BYTES_MAX, Run, Stamp};
 use super::subscribers::{Snapshot, Subscribers};
 use crate::metrics::{Counter, ShardCounters};
 use crate::protocol::frame::{EventTemplate, Timestamp};
@@ -112,19 +112,21 @@ impl Topic {
     }
 
     /// Accepts `messages` (id and payload of each) in their order and offers them to every
-    /// subscriber. Calls `accepted` for each message and `mark` for each subscriber that is to be
-    /// flushed.
+    /// subscriber. `newest` is the stamp of the shard's newest run, before and after. Calls
+    /// `accepted` for each message and `mark` for each subscriber that is to be flushed.
     pub(crate) fn publish<'m>(
         &mut self,
         messages: &[(&'m str, &'m str)],
         ts: Timestamp,
         run_events_max: usize,
+        newest: &mut Stamp,
         mut accepted: impl FnMut(Accepted),
         mut mark: impl FnMut(&OutboxSender),
     ) {
         let mut rest = messages;
         while !rest.is_empty() {
-            let (run, taken) = self.encode(rest, ts, run_events_max);
+            newest.serial += 1;
+            let (run, taken) = self.encode(rest, ts, run_events_max, *newest);
             rest = rest.get(taken..).unwrap_or_default();
             let run = Arc::new(run);
             self.history.push(Arc::clone(&run));
@@ -138,6 +140,7 @@ impl Topic {
         messages: &[(&str, &str)],
         ts: Timestamp,
         run_events_max: usize,
+        stamp: Stamp,
     ) -> (Run, usize) {
         let mut taken = 0;
         let mut bytes = 0;
@@ -167,7 +170,8 @@ impl Topic {
         self.counters.shard.bytes_in.add(payload_bytes);
         self.counters.shard.accepted.add(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
-        (Run::new(frames, ends, Arc::clone(&self.counters)), taken)
+        let counters = Arc::clone(&self.counters);
+        (Run::new(frames, ends, counters, stamp), taken)
     }
 
     /// Pushes `run` on every ring.

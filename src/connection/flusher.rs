@@ -1,9 +1,9 @@
 //! (8, 9) The worker of a thread: its shard's turns, its mail, and one write for each connection
 //! that has something to send.
 //!
-//! A flush takes the ring *first*, then reads the mail, and writes replies *first*: a shard hands
-//! over a subscribe ack before it pushes the first event that follows it, so whatever event the
-//! flush has taken, its ack is in the queue by then.
+//! A flush takes the ring *first*, then reads the mail: a shard hands over a subscribe ack before
+//! it pushes the first event that follows it, so whatever event the flush has taken, its ack is
+//! there by then, and [`Placed`](crate::broker::placed::Placed) puts it in front.
 //!
 //! # Cancel safety
 //!
@@ -21,6 +21,7 @@ use super::{Connection, Phase};
 use crate::broker::inbox::Bell;
 use crate::broker::outbox::Taken;
 use crate::broker::request::{Delivery, Membership, Order, Reply};
+use crate::broker::run::Stamp;
 use crate::broker::shard::Shard;
 use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::codes::CloseCode;
@@ -140,6 +141,8 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
         return;
     }
     let mut popped = home.popped.take();
+    let runs = connection.outbox.runs();
+    connection.placed.borrow_mut().begin(runs);
     let more = take_ring(connection, &mut popped);
     between();
     let mut out = connection.out.borrow_mut();
@@ -147,6 +150,10 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
     for taken in popped.drain(..) {
         connection.queue(home, &mut out, taken);
     }
+    if !more {
+        connection.placed.borrow_mut().drained();
+    }
+    connection.queue_placed(&mut out, None);
     home.popped.replace(popped);
     if home.config().slow_consumer_policy == SlowConsumerPolicy::Disconnect
         && connection.outbox.overflowed()
@@ -192,9 +199,7 @@ fn take_ring(connection: &Connection, popped: &mut Vec<Taken>) -> bool {
         let Some(taken) = connection.outbox.take() else {
             return false;
         };
-        if let Taken::Events { run, skip, .. } = &taken {
-            bytes += run.frames().len() - run.start_of(*skip);
-        }
+        bytes += taken.run.frames().len() - taken.run.start_of(taken.skip);
         popped.push(taken);
     }
     true
@@ -239,15 +244,8 @@ fn end_slow_consumer(home: &Home, connection: &Rc<Connection>) {
     let mut lost = connection.outbox.take_lost();
     let mut discarded = 0;
     while let Some(taken) = connection.outbox.take() {
-        if let Taken::Events {
-            run,
-            skip,
-            lost: more,
-        } = taken
-        {
-            lost += more;
-            discarded += run.events() - skip;
-        }
+        lost += taken.lost;
+        discarded += taken.run.events() - taken.skip;
     }
     home.counters.discarded.add(discarded as u64);
     let ts = home.timestamp();
@@ -267,48 +265,41 @@ impl Connection {
 
     /// Puts what left the ring behind what is to be written, the notice of a loss in front of it.
     fn queue(&self, home: &Home, out: &mut Outgoing, taken: Taken) {
-        match taken {
-            Taken::Events { run, skip, lost } => {
-                if lost > 0 {
-                    let ts = home.timestamp();
-                    out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
-                }
-                let live = run.events() - skip;
-                let start = run.start_of(skip);
-                out.push_events(run, start, live);
-            }
-            Taken::Marker(ticket) => {
-                let mut placed = self.placed.borrow_mut();
-                match placed.replies.iter().position(|(of, _)| *of == ticket) {
-                    Some(index) => {
-                        if let Some((_, reply)) = placed.replies.remove(index) {
-                            drop(placed);
-                            self.queue_reply(home, out, reply);
-                        }
-                    }
-                    None => placed.early.push(ticket),
-                }
-            }
+        let Taken { run, skip, lost } = taken;
+        self.queue_placed(out, Some(run.stamp()));
+        if lost > 0 {
+            let ts = home.timestamp();
+            out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
+        }
+        let live = run.events() - skip;
+        let start = run.start_of(skip);
+        out.push_events(run, start, live);
+        self.placed.borrow_mut().passed();
+    }
+
+    /// Puts the replies whose place has come up behind what is to be written, `next` being the run
+    /// that comes after them.
+    fn queue_placed(&self, out: &mut Outgoing, next: Option<Stamp>) {
+        loop {
+            let due = self.placed.borrow_mut().due(next);
+            let Some(reply) = due else {
+                return;
+            };
+            self.queue_reply(out, reply);
         }
     }
 
-    /// A reply has come: to the queue, or kept until its place in the ring comes up.
-    fn take_reply(self: &Rc<Self>, home: &Home, reply: Reply) {
-        if let Order::AfterMarker(ticket) = reply.order {
-            let mut placed = self.placed.borrow_mut();
-            if let Some(index) = placed.early.iter().position(|of| *of == ticket) {
-                drop(placed.early.swap_remove(index))
-            } else {
-                placed.replies.push_back((ticket, reply));
-                home.make_ready(self);
-                return;
-            }
+    /// A reply has come: to the queue, or kept until its place among the events comes up.
+    fn take_reply(self: &Rc<Self>, home: &Home, mut reply: Reply) {
+        self.note(home, reply.membership.take());
+        match reply.order {
+            Order::AfterRun(stamp) => self.placed.borrow_mut().push(stamp, reply),
+            Order::BeforeRing => self.queue_reply(&mut self.out.borrow_mut(), reply),
         }
-        self.queue_reply(home, &mut self.out.borrow_mut(), reply);
         home.make_ready(self);
     }
 
-    fn queue_reply(&self, home: &Home, out: &mut Outgoing, reply: Reply) {
+    fn queue_reply(&self, out: &mut Outgoing, reply: Reply) {
         self.in_flight
             .set(self.in_flight.get().saturating_sub(reply.commands));
         self.in_flight_bytes.set(
@@ -323,9 +314,17 @@ impl Connection {
         for kept in reply.replay {
             out.push_events(kept.run, kept.start, 0);
         }
+    }
+
+    /// Keeps the list of topics, at once: the end of the connection may come before the place of
+    /// the reply.
+    fn note(&self, home: &Home, membership: Option<Membership>) {
+        if self.is_over() {
+            return;
+        }
         let mut topics = self.topics.borrow_mut();
         let before = topics.is_empty();
-        match reply.membership {
+        match membership {
             None => {}
             Some(Membership::Joined(topic)) => topics.push(topic),
             Some(Membership::Left(topic)) => {

@@ -4,7 +4,6 @@
 //! are on the same thread and share a [`Connection`]. A panic in the task ends its connection.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -19,8 +18,9 @@ mod outgoing;
 pub mod reader;
 
 use crate::broker::inbox::Inbox;
-use crate::broker::outbox::{OutboxReceiver, Taken};
-use crate::broker::request::{Reply, Request};
+use crate::broker::outbox::OutboxReceiver;
+use crate::broker::placed::Placed;
+use crate::broker::request::Request;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::{frame, reply};
 use deadlines::Tick;
@@ -53,7 +53,7 @@ pub(crate) struct Connection {
     writer: OwnedWriteHalf,
     outbox: OutboxReceiver,
     out: RefCell<Outgoing>,
-    /// Replies whose place in the ring has not come up yet, and markers whose reply has not.
+    /// Replies whose place among the events has not come up yet.
     placed: RefCell<Placed>,
     topics: RefCell<Vec<Arc<str>>>,
     client_id: Option<Box<str>>,
@@ -80,12 +80,6 @@ pub(crate) struct Connection {
     heartbeat: Cell<Tick>,
     /// Until when it must be authenticated, or have ended once it is closing.
     until: Cell<Tick>,
-}
-
-#[derive(Debug, Default)]
-struct Placed {
-    replies: VecDeque<(u64, Reply)>,
-    early: Vec<u64>,
 }
 
 impl Connection {
@@ -203,9 +197,7 @@ impl Connection {
         self.outbox.close();
         let mut discarded = 0;
         while let Some(taken) = self.outbox.take() {
-            if let Taken::Events { run, skip, .. } = taken {
-                discarded += run.events() - skip;
-            }
+            discarded += taken.run.events() - taken.skip;
         }
         home.counters.discarded.add(discarded as u64);
         let topics = std::mem::take(&mut *self.topics.borrow_mut());
