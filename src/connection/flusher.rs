@@ -19,7 +19,7 @@ use super::home::{Home, Letter};
 use super::outgoing::Outgoing;
 use super::{Connection, Phase};
 use crate::broker::inbox::Bell;
-use crate::broker::outbox::Taken;
+use crate::broker::outbox::{ConnectionId, Taken};
 use crate::broker::request::{Delivery, Membership, Order, Reply};
 use crate::broker::run::Stamp;
 use crate::broker::shard::Shard;
@@ -108,14 +108,22 @@ fn read_mail(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
 /// Sorts a delivery to its connections.
 fn receive(home: &Home, delivery: Delivery) {
     for reply in delivery.replies {
-        if let Some(connection) = home.find(reply.to.id(), reply.to.address()) {
-            connection.take_reply(home, reply);
+        match home.find(reply.to.id(), reply.to.address()) {
+            Some(connection) => connection.take_reply(home, reply),
+            None => leave_late(home, reply.to.id(), reply.membership),
         }
     }
     for sender in delivery.dirty {
         if let Some(connection) = home.find(sender.id(), sender.address()) {
             home.make_ready(&connection);
         }
+    }
+}
+
+/// Undoes a subscription that came about after its connection had ended, and so is on no list.
+fn leave_late(home: &Home, connection: ConnectionId, membership: Option<Membership>) {
+    if let Some(Membership::Joined(topic)) = membership {
+        super::leave_topics(home, connection, vec![topic]);
     }
 }
 
@@ -320,6 +328,7 @@ impl Connection {
     /// the reply.
     fn note(&self, home: &Home, membership: Option<Membership>) {
         if self.is_over() {
+            leave_late(home, self.outbox.id(), membership);
             return;
         }
         let mut topics = self.topics.borrow_mut();

@@ -18,7 +18,7 @@ mod outgoing;
 pub mod reader;
 
 use crate::broker::inbox::Inbox;
-use crate::broker::outbox::OutboxReceiver;
+use crate::broker::outbox::{ConnectionId, OutboxReceiver};
 use crate::broker::placed::Placed;
 use crate::broker::request::Request;
 use crate::protocol::codes::{CloseCode, ErrorCode};
@@ -205,22 +205,7 @@ impl Connection {
             return;
         }
         home.counters.subscribers.sub(1);
-        let broker = &home.process.broker;
-        let mut by_shard: Vec<(usize, Vec<Arc<str>>)> = Vec::new();
-        for topic in topics {
-            let shard = broker.shard_of(&topic);
-            match by_shard.iter_mut().find(|(of, _)| *of == shard) {
-                Some((_, topics)) => topics.push(topic),
-                None => by_shard.push((shard, vec![topic])),
-            }
-        }
-        for (shard, topics) in by_shard {
-            let leave = Request::Leave {
-                connection: self.outbox.id(),
-                topics,
-            };
-            hand_in(Arc::clone(broker.inbox(shard)), leave);
-        }
+        leave_topics(home, self.outbox.id(), topics);
     }
 
     /// Sees to it that the thread looks at this connection at its next deadline.
@@ -247,6 +232,23 @@ impl Connection {
             next = next.min(since.saturating_add(deadlines::ticks(config.write_wait)));
         }
         home.wake_at(self, next);
+    }
+}
+
+/// Tells the shards of `topics` that `connection` has ended.
+fn leave_topics(home: &Home, connection: ConnectionId, topics: Vec<Arc<str>>) {
+    let broker = &home.process.broker;
+    let mut by_shard: Vec<(usize, Vec<Arc<str>>)> = Vec::new();
+    for topic in topics {
+        let shard = broker.shard_of(&topic);
+        match by_shard.iter_mut().find(|(of, _)| *of == shard) {
+            Some((_, topics)) => topics.push(topic),
+            None => by_shard.push((shard, vec![topic])),
+        }
+    }
+    for (shard, topics) in by_shard {
+        let leave = Request::Leave { connection, topics };
+        hand_in(Arc::clone(broker.inbox(shard)), leave);
     }
 }
 
