@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use shardcast::broker::outbox::{
     Address, ConnectionId, OutboxReceiver, OutboxSender, Pushed, Taken, outbox,
 };
-use shardcast::broker::run::Run;
+use shardcast::broker::run::{Run, Stamp};
 
 const PUSHES: usize = 1000;
 
@@ -17,21 +17,23 @@ fn ring() -> (OutboxSender, OutboxReceiver) {
 }
 
 fn run() -> Arc<Run> {
-    Arc::new(Run::new(vec![b'x'; 290], &[290], 1, Arc::default()))
+    let stamp = Stamp {
+        shard: 0,
+        serial: 1,
+    };
+    Arc::new(Run::new(vec![b'x'; 290], &[290], Arc::default(), stamp))
 }
 
 fn lost(receiver: &OutboxReceiver) -> (usize, u64) {
     let (mut got, mut lost) = (0, receiver.take_lost());
     while let Some(taken) = receiver.take() {
-        if let Taken::Events {
+        let Taken {
             run,
             skip,
             lost: more,
-        } = taken
-        {
-            got += run.events() - skip;
-            lost += more;
-        }
+        } = taken;
+        got += run.events() - skip;
+        lost += more;
     }
     (got, lost)
 }

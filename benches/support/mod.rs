@@ -109,10 +109,9 @@ impl Rig {
         for subscriber in &self.subscribers {
             subscriber.unmark();
             while let Some(taken) = subscriber.take() {
-                if let Taken::Events { run, skip, .. } = taken {
-                    events += run.events() - skip;
-                    black_box(run.frames());
-                }
+                let Taken { run, skip, .. } = taken;
+                events += run.events() - skip;
+                black_box(run.frames());
             }
         }
         events

@@ -79,6 +79,7 @@ impl History {
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::Stamp;
     use super::*;
 
     /// Runs of 1, 2, 3, 1, 2, 3… events, each event one byte with its number.
@@ -92,7 +93,11 @@ mod tests {
                 .collect();
             next += size;
             size = size % 3 + 1;
-            history.push(Arc::new(Run::new(frames, &ends, 0, Arc::default())));
+            let stamp = Stamp {
+                shard: 0,
+                serial: 1,
+            };
+            history.push(Arc::new(Run::new(frames, &ends, Arc::default(), stamp)));
         }
         history
     }

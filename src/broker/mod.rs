@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub mod history;
 pub mod inbox;
 pub mod outbox;
+pub mod placed;
 pub mod request;
 pub mod run;
 pub mod shard;

@@ -8,8 +8,8 @@
 //! own capacity. `state` holds two numbers: `live`, the events that still count, and `debt`, how
 //! many of the oldest events in the queue have been pushed out without having left it yet. The
 //! receiver pays the debt as it takes: it skips that many events from the front. So that a ring
-//! which nobody takes from does not grow, a sender removes the oldest run itself as soon as the
-//! debt covers the longest run that was ever pushed, and so surely the one in front.
+//! which nobody takes from does not grow, a sender removes the oldest runs itself for as long as
+//! the debt covers the longest run that was ever pushed, and so surely the one in front.
 //!
 //! # Memory ordering
 //!
@@ -60,20 +60,15 @@ pub enum Pushed {
     Closed,
 }
 
-/// What left the ring.
+/// Live events that left the ring, one at least.
 #[derive(Debug)]
-pub enum Taken {
-    /// Live events.
-    Events {
-        /// The run.
-        run: Arc<Run>,
-        /// How many of its first events are not to be delivered: they were pushed out.
-        skip: usize,
-        /// Events lost since the last one delivered, these included. To be announced first.
-        lost: u64,
-    },
-    /// The place of the reply with this ticket.
-    Marker(u64),
+pub struct Taken {
+    /// The run.
+    pub run: Arc<Run>,
+    /// How many of its first events are not to be delivered: they were pushed out.
+    pub skip: usize,
+    /// Events lost since the last one delivered, these included. To be announced first.
+    pub lost: u64,
 }
 
 /// Places in a ring over its bound in events.
@@ -95,8 +90,7 @@ struct Outbox {
     evicted: AtomicU64,
     /// `live` in the low half, `debt` in the high half.
     state: AtomicU64,
-    /// Made at the first event: an idle subscriber has none.
-    /// Boxed: the queue pads its ends to whole cache lines, 384 bytes that an idle one saves.
+    /// Made at the first event: an idle subscriber has none. Boxed: the queue pads its ends to whole cache lines, 384 bytes that an idle one saves.
     ring: OnceLock<Box<ArrayQueue<Arc<Run>>>>,
 }
 
@@ -165,34 +159,19 @@ impl Outbox {
 
     fn ring(&self) -> &ArrayQueue<Arc<Run>> {
         self.ring.get_or_init(|| {
-            // A place for each live event, and some for what senders have not evicted yet and for
-            // markers. A run has one event at least, so markers alone can fill the queue up.
+            // A place for each live event, and some for the debt that senders do not evict yet.
+            // A run has one event at least, so it takes many senders at once to fill the queue.
             Box::new(ArrayQueue::new(
                 self.ring_events_max as usize + RING_PLACES_SPARE,
             ))
         })
     }
 
-    /// Does `evict` as the module's header says. Its result means nothing here.
-    fn evicting<R>(&self, evict: impl FnOnce() -> R) {
+    /// Does `evict` as the module's header says.
+    fn evicting(&self, evict: impl FnOnce()) {
         self.evicting.fetch_add(1, Ordering::SeqCst);
         evict();
         self.evicting.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Writes off what was removed from the front. True if that was events. A marker is never
-    /// lost: it goes to the back, as what it must not overtake is gone, and what falls out for it
-    /// is written off in its stead.
-    fn bury(&self, removed: Option<Arc<Run>>) -> bool {
-        let mut removed = removed;
-        while let Some(run) = removed {
-            if run.ticket().is_none() {
-                self.write_off(&run);
-                return true;
-            }
-            removed = self.ring().force_push(run);
-        }
-        false
     }
 
     /// Books a run that a sender removed from the front: all of it is lost.
@@ -267,20 +246,26 @@ impl OutboxSender {
             let debt = debt.saturating_add(dropped);
             (State { live: kept, debt }, (dropped, debt))
         });
+        // A queue place for each live event and one for each event of the debt that a sender does
+        // not evict yet. A run has one event at least, so it takes many senders at once to fill it.
         let ring = outbox.ring();
         if let Err(run) = ring.push(Arc::clone(run)) {
-            outbox.evicting(|| outbox.bury(ring.force_push(run)));
+            outbox.evicting(|| {
+                if let Some(oldest) = ring.force_push(run) {
+                    outbox.write_off(&oldest);
+                }
+            });
         }
         if debt > 0 && outbox.covers_oldest(debt) {
             outbox.evicting(|| {
-                // Looked at again: the receiver may have paid the debt in between.
-                let debt = State::unpack(outbox.state.load(Ordering::SeqCst)).debt;
-                let places = if outbox.covers_oldest(debt) {
-                    ring.len()
-                } else {
-                    0
-                };
-                (0..places).any(|_| outbox.bury(ring.pop()))
+                // Looked at again: the receiver may have paid the debt in between. All that is
+                // covered goes: one run for each push would let long runs take the places of
+                // short ones, and keep as many of them.
+                while outbox.covers_oldest(State::unpack(outbox.state.load(Ordering::SeqCst)).debt)
+                    && let Some(oldest) = ring.pop()
+                {
+                    outbox.write_off(&oldest);
+                }
             });
         }
         // SeqCst: pairs with `close`. Either the receiver's last takes see this push, or this sees
@@ -297,12 +282,6 @@ impl OutboxSender {
         // AcqRel: pairs with `OutboxReceiver::unmark`.
         let mark = !outbox.marked.swap(true, Ordering::AcqRel) || overflow;
         Pushed::Queued { dropped, mark }
-    }
-
-    /// Holds the place behind all events that are in the ring now for the reply with `ticket`.
-    /// False if there is no place: the ring is full of such markers.
-    pub(crate) fn push_marker(&self, ticket: u64) -> bool {
-        self.0.ring().push(Arc::new(Run::marker(ticket))).is_ok()
     }
 }
 
@@ -331,41 +310,46 @@ impl OutboxReceiver {
         self.0.marked.swap(false, Ordering::AcqRel);
     }
 
-    /// Takes the oldest run.
+    /// Takes the oldest run that has an event to deliver.
     pub fn take(&self) -> Option<Taken> {
         let outbox = &*self.0;
-        let run = outbox.ring.get()?.pop()?;
-        // A sender between raising and lowering `evicting` has a few instructions to go, as has a
-        // sender inside the queue itself, for which `pop` waits in the same way.
-        let mut spins = 0_u32;
-        while outbox.evicting.load(Ordering::SeqCst) != 0 {
-            spins += 1;
-            if spins.is_multiple_of(64) {
-                std::thread::yield_now();
-            } else {
-                std::hint::spin_loop();
+        let ring = outbox.ring.get()?;
+        loop {
+            let run = ring.pop()?;
+            // A sender between raising and lowering `evicting` has a few instructions to go, as
+            // has a sender inside the queue itself, for which `pop` waits in the same way.
+            let mut spins = 0_u32;
+            while outbox.evicting.load(Ordering::SeqCst) != 0 {
+                spins += 1;
+                if spins.is_multiple_of(64) {
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
             }
+            let events = events_of(&run);
+            let skip = outbox.settle(events);
+            if skip > 0 {
+                run.counters().count_dropped(u64::from(skip));
+            }
+            if skip == events {
+                // Nothing of it is left: it is announced with what comes after it.
+                outbox.evicted.fetch_add(u64::from(skip), Ordering::SeqCst);
+                continue;
+            }
+            let evicted = match outbox.evicted.load(Ordering::SeqCst) {
+                0 => 0,
+                _ => outbox.evicted.swap(0, Ordering::SeqCst),
+            };
+            return Some(Taken {
+                run,
+                skip: skip as usize,
+                lost: evicted + u64::from(skip),
+            });
         }
-        if let Some(ticket) = run.ticket() {
-            return Some(Taken::Marker(ticket));
-        }
-        let skip = outbox.settle(events_of(&run));
-        if skip > 0 {
-            run.counters().count_dropped(u64::from(skip));
-        }
-        let evicted = match outbox.evicted.load(Ordering::SeqCst) {
-            0 => 0,
-            _ => outbox.evicted.swap(0, Ordering::SeqCst),
-        };
-        Some(Taken::Events {
-            run,
-            skip: skip as usize,
-            lost: evicted + u64::from(skip),
-        })
     }
 
-    /// Events lost and not announced yet, and not in any run that [`Self::take`] will return: those
-    /// that senders removed. For a connection that ends at its first overflow.
+    /// Events lost and not announced yet, and not in any run that [`Self::take`] will return. For a connection that ends at its first overflow.
     pub fn take_lost(&self) -> u64 {
         self.0.evicted.swap(0, Ordering::SeqCst)
     }
@@ -389,11 +373,17 @@ impl OutboxReceiver {
 
 #[cfg(test)]
 mod tests {
+    use super::super::run::Stamp;
     use super::*;
+
+    const STAMP: Stamp = Stamp {
+        shard: 0,
+        serial: 1,
+    };
 
     fn run_of(name: u8, events: usize) -> Arc<Run> {
         let ends: Vec<u32> = (1..=u32::try_from(events).expect("a small test")).collect();
-        Arc::new(Run::new(vec![name; events], &ends, 0, Arc::default()))
+        Arc::new(Run::new(vec![name; events], &ends, Arc::default(), STAMP))
     }
 
     fn small(ring_events_max: u32) -> (OutboxSender, OutboxReceiver) {
@@ -415,13 +405,13 @@ mod tests {
     /// First byte of the next run, what to skip of it, what was lost before.
     fn take(receiver: &OutboxReceiver) -> (u8, usize, u64) {
         match receiver.take() {
-            Some(Taken::Events { run, skip, lost }) => (run.frames()[0], skip, lost),
-            other => panic!("events were expected, not {other:?}"),
+            Some(Taken { run, skip, lost }) => (run.frames()[0], skip, lost),
+            None => panic!("a run was expected"),
         }
     }
 
     fn drain(receiver: &OutboxReceiver, got: &mut u64, lost: &mut u64) {
-        while let Some(Taken::Events {
+        while let Some(Taken {
             run,
             skip,
             lost: more,
@@ -484,6 +474,26 @@ mod tests {
     }
 
     #[test]
+    fn runs_that_fell_out_whole_are_announced_together() {
+        let (sender, receiver) = small(2);
+        sender.push(&run_of(0, 5));
+        for name in 1..6 {
+            sender.push(&run_of(name, 1));
+        }
+        assert_eq!(take(&receiver), (4, 0, 8));
+        assert_eq!(take(&receiver), (5, 0, 0));
+        assert!(receiver.take().is_none());
+    }
+
+    #[test]
+    fn long_runs_do_not_take_the_places_of_short_ones() {
+        let (sender, receiver) = small(8);
+        (0..8).for_each(|_| assert_eq!(dropped(sender.push(&run_of(0, 1))), 0));
+        (0..20).for_each(|_| assert_eq!(dropped(sender.push(&run_of(0, 4))), 4));
+        assert!(receiver.runs() <= 3, "{} runs", receiver.runs());
+    }
+
+    #[test]
     fn one_mark_for_each_drain() {
         let (sender, receiver) = small(4);
         let mark = |pushed| matches!(pushed, Pushed::Queued { mark: true, .. });
@@ -500,29 +510,6 @@ mod tests {
         assert_eq!(sender.push(&run_of(0, 1)), Pushed::Closed);
     }
 
-    #[test]
-    fn a_marker_keeps_its_place_and_survives_overflow() {
-        let (sender, receiver) = small(2);
-        sender.push(&run_of(0, 1));
-        sender.push_marker(9);
-        sender.push(&run_of(1, 1));
-        assert_eq!(take(&receiver), (0, 0, 0));
-        assert!(matches!(receiver.take(), Some(Taken::Marker(9))));
-        assert_eq!(take(&receiver), (1, 0, 0));
-
-        sender.push_marker(8);
-        (0..1000).for_each(|i| assert!(dropped(sender.push(&run_of(0, 1))) == u32::from(i > 1)));
-        let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
-        assert_eq!(
-            taken
-                .iter()
-                .filter(|t| matches!(t, Taken::Marker(8)))
-                .count(),
-            1
-        );
-        assert_eq!(taken.len(), 3);
-    }
-
     /// Whatever a sender gets in while the receiver closes is taken by the one or written off by
     /// the other.
     #[test]
@@ -530,7 +517,7 @@ mod tests {
         for round in 0..2000_usize {
             let (sender, receiver) = small(16);
             let counters: Arc<crate::broker::topic::TopicCounters> = Arc::default();
-            let run = Arc::new(Run::new(vec![0], &[1], 0, Arc::clone(&counters)));
+            let run = Arc::new(Run::new(vec![0], &[1], Arc::clone(&counters), STAMP));
             let start = std::sync::Barrier::new(2);
             let (queued, mut taken, mut lost) = std::thread::scope(|scope| {
                 let pushing = scope.spawn(|| {

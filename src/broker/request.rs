@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::history::Kept;
 use super::outbox::{ConnectionId, OutboxSender};
-use super::run::Moment;
+use super::run::Stamp;
 use super::topic::TopicStats;
 
 /// Something for a shard to do.
@@ -182,9 +182,9 @@ impl Publishes {
 pub enum Order {
     /// Before all of them.
     BeforeRing,
-    /// After those that were in the ring when it was made: the marker with this ticket is behind
-    /// them.
-    AfterMarker(u64),
+    /// After those of its shard that were pushed before it was made, up to this run, and before
+    /// those that were pushed after. [`Placed`](super::placed::Placed) sees to it.
+    AfterRun(Stamp),
 }
 
 /// A change of what a connection is subscribed to, for its own list.
@@ -207,9 +207,6 @@ pub struct Reply {
     pub replay: Vec<Kept>,
     /// When.
     pub order: Order,
-    /// When it was made, in the life of the topic it is about: it leaves before any later event
-    /// of that topic, even where its marker has lost its place.
-    pub moment: Option<Moment>,
     /// How many commands of the connection this answers.
     pub commands: u32,
     /// How many bytes of requests it gives back to the connection's budget.

@@ -3,9 +3,6 @@
 //! A run is what a ring entry refers to. Under load it holds many events, so that a subscriber
 //! costs one push and one write for all of them; when it is quiet it holds one. Bounds, drops and
 //! order are still counted per event: a run knows where each of its frames ends.
-//!
-//! A run of no events is a marker: it holds a place in a ring for a reply that must not overtake
-//! the events in front of it.
 
 use std::sync::Arc;
 
@@ -15,6 +12,22 @@ use super::topic::TopicCounters;
 /// bytes than it would hold with one event of the largest default size in each place.
 pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
 
+/// Which run of which shard: what a reply must come after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// The shard.
+    pub shard: usize,
+    /// The number of the run among those of the shard, over all its topics, from 1.
+    pub serial: u64,
+}
+
+impl Stamp {
+    /// Whether `run` is a later one of the same shard.
+    pub fn is_before(self, run: Self) -> bool {
+        self.shard == run.shard && self.serial < run.serial
+    }
+}
+
 /// Complete WebSocket frames of consecutive events of one topic, immutable once made.
 #[derive(Debug)]
 pub struct Run {
@@ -22,35 +35,12 @@ pub struct Run {
     /// Where each frame ends in `frames`; empty for a run of one event, which ends at the end.
     ends: Box<[u32]>,
     counters: Arc<TopicCounters>,
-    /// Sequence number of the last event.
-    last_seq: u64,
-    /// Names the reply whose place a marker holds; 0 in a run of events.
-    ticket: u64,
-}
-
-/// A moment in the life of a topic: right behind the event with a sequence number.
-#[derive(Debug, Clone)]
-pub struct Moment {
-    topic: Arc<TopicCounters>,
-    seq: u64,
-}
-
-impl Moment {
-    /// Right behind event `seq` of the topic with these counters.
-    pub(crate) fn new(topic: Arc<TopicCounters>, seq: u64) -> Self {
-        Self { topic, seq }
-    }
-
-    /// Whether the events of `run` were accepted after it, by the same topic.
-    pub(crate) fn is_before(&self, run: &Run) -> bool {
-        Arc::ptr_eq(&self.topic, &run.counters) && self.seq < run.last_seq
-    }
+    stamp: Stamp,
 }
 
 impl Run {
-    /// Takes over `frames`; `ends` has the end of each frame, in order. The last is event
-    /// `last_seq` of its topic.
-    pub fn new(frames: Vec<u8>, ends: &[u32], last_seq: u64, counters: Arc<TopicCounters>) -> Self {
+    /// Takes over `frames`; `ends` has the end of each frame, in order.
+    pub fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>, stamp: Stamp) -> Self {
         let ends = if ends.len() > 1 {
             ends.into()
         } else {
@@ -60,34 +50,18 @@ impl Run {
             frames: frames.into_boxed_slice(),
             ends,
             counters,
-            last_seq,
-            ticket: 0,
+            stamp,
         }
     }
 
-    /// Holds the place of the reply with this ticket, which is not 0.
-    pub(crate) fn marker(ticket: u64) -> Self {
-        Self {
-            frames: Box::default(),
-            ends: Box::default(),
-            counters: Arc::default(),
-            last_seq: 0,
-            ticket,
-        }
+    /// Which run it is.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
     }
 
-    /// The ticket of a marker.
-    pub(crate) fn ticket(&self) -> Option<u64> {
-        (self.ticket != 0).then_some(self.ticket)
-    }
-
-    /// Events in this run: at least 1, but 0 in a marker.
+    /// Events in this run: at least 1.
     pub fn events(&self) -> usize {
-        if self.ticket == 0 {
-            self.ends.len().max(1)
-        } else {
-            0
-        }
+        self.ends.len().max(1)
     }
 
     /// The byte at which event `index` starts; the length of all frames for an index past the end.
@@ -116,9 +90,14 @@ impl Run {
 mod tests {
     use super::*;
 
+    const STAMP: Stamp = Stamp {
+        shard: 0,
+        serial: 1,
+    };
+
     #[test]
     fn each_event_starts_where_the_one_before_ends() {
-        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], 3, Arc::default());
+        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], Arc::default(), STAMP);
         assert_eq!(run.events(), 3);
         let starts: Vec<_> = (0..4).map(|i| run.start_of(i)).collect();
         assert_eq!(starts, [0, 2, 5, 6]);
@@ -126,18 +105,8 @@ mod tests {
 
     #[test]
     fn a_single_event_needs_no_table_of_ends() {
-        let run = Run::new(b"abc".to_vec(), &[3], 1, Arc::default());
+        let run = Run::new(b"abc".to_vec(), &[3], Arc::default(), STAMP);
         assert_eq!((run.events(), run.start_of(0), run.start_of(1)), (1, 0, 3));
         assert!(run.ends.is_empty());
-    }
-    #[test]
-    fn a_moment_is_before_later_events_of_its_own_topic() {
-        let topic: Arc<TopicCounters> = Arc::default();
-        let run = |seq, topic: &Arc<TopicCounters>| Run::new(vec![0], &[1], seq, Arc::clone(topic));
-        let moment = Moment::new(Arc::clone(&topic), 5);
-        assert!(!moment.is_before(&run(5, &topic)));
-        assert!(moment.is_before(&run(6, &topic)));
-        assert!(!moment.is_before(&run(6, &Arc::default())));
-        assert!(!moment.is_before(&Run::marker(7)));
     }
 }

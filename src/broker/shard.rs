@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::inbox::Inbox;
 use super::outbox::{ConnectionId, OutboxSender};
 use super::request::{Created, Delivery, Membership, Order, Publishes, Replay, Reply, Request};
+use super::run::Stamp;
 use super::topic::{Accepted, Topic};
 use crate::metrics::ShardCounters;
 use crate::protocol::codes::ErrorCode;
@@ -90,12 +91,9 @@ pub struct Shard {
     /// One for each thread.
     deliveries: Vec<Delivery>,
     epochs: u64,
-    /// The last ticket; its low bits name the shard, so that no two shards give out the same.
-    tickets: u64,
+    /// The newest run.
+    newest: Stamp,
 }
-
-/// Shards that tickets can tell apart.
-const TICKET_STEP: u64 = 1 << 16;
 
 impl Shard {
     /// Shard `index` of as many as there are threads.
@@ -127,7 +125,10 @@ impl Shard {
                 })
                 .collect(),
             epochs: 0,
-            tickets: index as u64,
+            newest: Stamp {
+                shard: index,
+                serial: 0,
+            },
         }
     }
 
@@ -248,6 +249,7 @@ impl Shard {
             deliveries,
             limits,
             accepted,
+            newest,
             ..
         } = self;
         let Some(Slot { topic, waiting, .. }) = slots.get_mut(place).and_then(Option::as_mut)
@@ -266,6 +268,7 @@ impl Shard {
             waiting.iter().map(message),
             ts,
             limits.run_events_max,
+            newest,
             |outcome| accepted.push(outcome),
             |subscriber| {
                 if let Some(delivery) = deliveries.get_mut(subscriber.address().home as usize) {
@@ -341,7 +344,6 @@ impl Shard {
             frames,
             replay: Vec::new(),
             order: Order::BeforeRing,
-            moment: None,
             commands: u32::try_from(publishes.items.len()).unwrap_or(u32::MAX),
             request_bytes: publishes.text.len(),
             membership: None,
@@ -402,7 +404,9 @@ impl Shard {
     ) {
         let request_id = request_id.map(RequestId::trusted);
         let found = self.find_or_create(name);
-        let mut answered = one_command(subscriber.clone());
+        // The ring may hold events that the replay repeats, or those of a subscription that ended
+        // before: they come first.
+        let mut answered = one_command(subscriber.clone(), self.newest);
         match found.map(|place| self.slots.get_mut(place).and_then(Option::as_mut)) {
             Ok(Some(Slot { topic, .. })) => {
                 let (kept, recovered) = match replay {
@@ -423,12 +427,8 @@ impl Shard {
                     recovered,
                 );
                 answered.replay = kept;
-                answered.moment = Some(topic.moment());
                 if topic.subscribe(subscriber) {
                     answered.membership = Some(Membership::Joined(Arc::clone(topic.name())));
-                } else {
-                    // Its ring may hold events that the replay repeats: those come first.
-                    answered.order = after_ring(&answered.to, &mut self.tickets);
                 }
             }
             Ok(None) | Err(Outcome::NoTopic) => {
@@ -446,7 +446,7 @@ impl Shard {
         request_id: Option<&str>,
         ts: Timestamp,
     ) {
-        let mut answered = one_command(subscriber);
+        let mut answered = one_command(subscriber, self.newest);
         let request_id = request_id.map(RequestId::trusted);
         let slot = self
             .names
@@ -456,7 +456,6 @@ impl Shard {
         if let Some(Slot { topic, .. }) = slot {
             if topic.unsubscribe(answered.to.id()) {
                 answered.membership = Some(Membership::Left(Arc::clone(topic.name())));
-                answered.order = after_ring(&answered.to, &mut self.tickets);
             }
             reply::ack_unsubscribe(&mut answered.frames, request_id, topic.name_json(), ts);
         } else {
@@ -548,37 +547,24 @@ impl Shard {
         let mut frame = Vec::new();
         reply::info_topic_deleted(&mut frame, topic.name_json(), ts);
         for subscriber in topic.into_subscribers().iter() {
-            let order = after_ring(subscriber, &mut self.tickets);
             self.reply(Reply {
                 frames: frame.clone(),
-                order,
                 commands: 0,
                 membership: Some(Membership::Left(Arc::clone(&name))),
-                ..one_command(subscriber.clone())
+                ..one_command(subscriber.clone(), self.newest)
             });
         }
         true
     }
 }
 
-/// Holds the place behind what is in the connection's ring now.
-fn after_ring(to: &OutboxSender, tickets: &mut u64) -> Order {
-    *tickets = tickets.wrapping_add(TICKET_STEP);
-    if to.push_marker(*tickets) {
-        Order::AfterMarker(*tickets)
-    } else {
-        Order::BeforeRing
-    }
-}
-
-/// A reply to one command, still without a frame.
-fn one_command(to: OutboxSender) -> Reply {
+/// A reply to one command, still without a frame, behind all events up to the run `newest`.
+fn one_command(to: OutboxSender, newest: Stamp) -> Reply {
     Reply {
         to,
         frames: Vec::new(),
         replay: Vec::new(),
-        order: Order::BeforeRing,
-        moment: None,
+        order: Order::AfterRun(newest),
         commands: 1,
         request_bytes: 0,
         membership: None,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::RUN_EVENTS_LIMIT;
 use super::history::{History, Kept};
 use super::outbox::{ConnectionId, OutboxSender, Pushed};
-use super::run::{Moment, RUN_BYTES_MAX, Run};
+use super::run::{RUN_BYTES_MAX, Run, Stamp};
 use super::subscribers::{Snapshot, Subscribers};
 use crate::metrics::{Counter, ShardCounters};
 use crate::protocol::frame::{EventTemplate, Timestamp};
@@ -116,25 +116,22 @@ impl Topic {
         self.seq
     }
 
-    /// Now, in the life of this topic.
-    pub(crate) fn moment(&self) -> Moment {
-        Moment::new(Arc::clone(&self.counters), self.seq)
-    }
-
     /// Accepts `messages` (id and payload of each) in their order and offers them to every
-    /// subscriber. Calls `accepted` for each message and `mark` for each subscriber that is to be
-    /// flushed.
+    /// subscriber. `newest` is the stamp of the shard's newest run, before and after. Calls
+    /// `accepted` for each message and `mark` for each subscriber that is to be flushed.
     pub(crate) fn publish<'m>(
         &mut self,
         messages: impl ExactSizeIterator<Item = (&'m str, &'m str)> + Clone,
         ts: Timestamp,
         run_events_max: usize,
+        newest: &mut Stamp,
         mut accepted: impl FnMut(Accepted),
         mut mark: impl FnMut(&OutboxSender),
     ) {
         let mut rest = messages;
         while rest.len() > 0 {
-            let run = self.encode(&mut rest, ts, run_events_max);
+            newest.serial += 1;
+            let run = self.encode(&mut rest, ts, run_events_max, *newest);
             let run = Arc::new(run);
             self.history.push(Arc::clone(&run));
             self.deliver(&run, &mut accepted, &mut mark);
@@ -147,6 +144,7 @@ impl Topic {
         messages: &mut (impl Iterator<Item = (&'m str, &'m str)> + Clone),
         ts: Timestamp,
         run_events_max: usize,
+        stamp: Stamp,
     ) -> Run {
         let run_events_max = run_events_max.clamp(1, RUN_EVENTS_LIMIT);
         let mut taken = 0;
@@ -174,7 +172,7 @@ impl Topic {
         self.counters.shard.accepted.add_owned(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
         let counters = Arc::clone(&self.counters);
-        Run::new(frames, ends, self.seq, counters)
+        Run::new(frames, ends, counters, stamp)
     }
 
     /// Pushes `run` on every ring.

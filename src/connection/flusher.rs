@@ -1,9 +1,9 @@
 //! (8, 9) The worker of a thread: its shard's turns, its mail, and one write for each connection
 //! that has something to send.
 //!
-//! A flush takes the ring *first*, then reads the mail, and writes replies *first*: a shard hands
-//! over a subscribe ack before it pushes the first event that follows it, so whatever event the
-//! flush has taken, its ack is in the queue by then.
+//! A flush takes the ring *first*, then reads the mail: a shard hands over a subscribe ack before
+//! it pushes the first event that follows it, so whatever event the flush has taken, its ack is
+//! there by then, and [`Placed`](crate::broker::placed::Placed) puts it in front.
 //!
 //! # Cancel safety
 //!
@@ -17,10 +17,11 @@ use std::task::Poll;
 
 use super::home::{Home, Letter};
 use super::outgoing::Outgoing;
-use super::{Connection, Phase, leave_topic};
+use super::{Connection, Phase};
 use crate::broker::inbox::Bell;
-use crate::broker::outbox::Taken;
-use crate::broker::request::{Delivery, Membership, Reply};
+use crate::broker::outbox::{ConnectionId, Taken};
+use crate::broker::request::{Delivery, Membership, Order, Reply};
+use crate::broker::run::Stamp;
 use crate::broker::shard::Shard;
 use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::codes::CloseCode;
@@ -107,20 +108,22 @@ fn read_mail(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
 /// Sorts a delivery to its connections.
 fn receive(home: &Home, delivery: Delivery) {
     for reply in delivery.replies {
-        let id = reply.to.id();
-        match home.find(id, reply.to.address()) {
+        match home.find(reply.to.id(), reply.to.address()) {
             Some(connection) => connection.take_reply(home, delivery.shard, reply),
-            None => {
-                if let Some(Membership::Joined(topic)) = reply.membership {
-                    leave_topic(home, id, topic);
-                }
-            }
+            None => leave_late(home, reply.to.id(), reply.membership),
         }
     }
     for sender in delivery.dirty {
         if let Some(connection) = home.find(sender.id(), sender.address()) {
             home.make_ready(&connection);
         }
+    }
+}
+
+/// Undoes a subscription that came about after its connection had ended, and so is on no list.
+fn leave_late(home: &Home, connection: ConnectionId, membership: Option<Membership>) {
+    if let Some(Membership::Joined(topic)) = membership {
+        super::leave_topics(home, connection, vec![topic]);
     }
 }
 
@@ -152,6 +155,10 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
         return;
     }
     let mut popped = home.popped.take();
+    if !connection.placed.borrow().is_empty() {
+        let runs = connection.outbox.runs();
+        connection.placed.borrow_mut().begin(runs);
+    }
     let more = take_ring(connection, &mut popped);
     between();
     let mut out = connection.out.borrow_mut();
@@ -159,6 +166,10 @@ fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
     for taken in popped.drain(..) {
         connection.queue(home, &mut out, taken);
     }
+    if !more {
+        connection.placed.borrow_mut().drained();
+    }
+    connection.queue_placed(&mut out, None);
     home.popped.replace(popped);
     if home.config().slow_consumer_policy == SlowConsumerPolicy::Disconnect
         && connection.outbox.overflowed()
@@ -203,9 +214,7 @@ fn take_ring(connection: &Connection, popped: &mut Vec<Taken>) -> bool {
         let Some(taken) = connection.outbox.take() else {
             return false;
         };
-        if let Taken::Events { run, skip, .. } = &taken {
-            bytes += run.frames().len() - run.start_of(*skip);
-        }
+        bytes += taken.run.frames().len() - taken.run.start_of(taken.skip);
         popped.push(taken);
     }
     true
@@ -250,15 +259,8 @@ fn end_slow_consumer(home: &Home, connection: &Rc<Connection>) {
     let mut lost = connection.outbox.take_lost();
     let mut discarded = 0;
     while let Some(taken) = connection.outbox.take() {
-        if let Taken::Events {
-            run,
-            skip,
-            lost: more,
-        } = taken
-        {
-            lost += more;
-            discarded += run.events() - skip;
-        }
+        lost += taken.lost;
+        discarded += taken.run.events() - taken.skip;
     }
     home.counters.discarded.add(discarded as u64);
     let ts = home.timestamp();
@@ -278,34 +280,44 @@ impl Connection {
 
     /// Puts what left the ring behind what is to be written, the notice of a loss in front of it.
     fn queue(&self, home: &Home, out: &mut Outgoing, taken: Taken) {
-        match taken {
-            Taken::Events { run, skip, lost } => {
-                let mut placed = self.placed.borrow_mut();
-                placed.precede(&run, |reply| self.queue_reply(out, reply));
-                drop(placed);
-                if lost > 0 {
-                    let ts = home.timestamp();
-                    out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
-                }
-                let live = run.events() - skip;
-                let start = run.start_of(skip);
-                out.push_events(run, start, live);
-            }
-            Taken::Marker(ticket) => {
-                let mut placed = self.placed.borrow_mut();
-                placed.come_up(ticket, |reply| self.queue_reply(out, reply));
-            }
+        let Taken { run, skip, lost } = taken;
+        self.queue_placed(out, Some(run.stamp()));
+        if lost > 0 {
+            let ts = home.timestamp();
+            out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
+        }
+        let live = run.events() - skip;
+        let start = run.start_of(skip);
+        out.push_events(run, start, live);
+        self.placed.borrow_mut().passed();
+    }
+
+    /// Puts the replies whose place has come up behind what is to be written, `next` being the run
+    /// that comes after them.
+    fn queue_placed(&self, out: &mut Outgoing, next: Option<Stamp>) {
+        loop {
+            let due = self.placed.borrow_mut().due(next);
+            let Some(reply) = due else {
+                return;
+            };
+            self.queue_reply(out, reply);
         }
     }
 
-    /// A reply of `shard` has come: to the queue, or kept until its place in the ring comes up.
+    /// A reply of `shard` has come: to the queue, or kept until its place among the events comes
+    /// up. Replies of one shard keep their order: one that need not wait itself waits with the one
+    /// before it.
     fn take_reply(self: &Rc<Self>, home: &Home, shard: usize, mut reply: Reply) {
-        if let Some(change) = reply.membership.take() {
-            self.note(home, change);
-        }
-        let mut out = self.out.borrow_mut();
+        self.note(home, reply.membership.take());
         let mut placed = self.placed.borrow_mut();
-        placed.arrive(shard, reply, |reply| self.queue_reply(&mut out, reply));
+        let after = match reply.order {
+            Order::AfterRun(stamp) => Some(stamp),
+            Order::BeforeRing => placed.last_of(shard),
+        };
+        match after {
+            Some(stamp) => placed.push(stamp, reply),
+            None => self.queue_reply(&mut self.out.borrow_mut(), reply),
+        }
         home.make_ready(self);
     }
 
@@ -326,26 +338,25 @@ impl Connection {
         }
     }
 
-    /// Keeps the list of subscriptions as the shards have it.
-    fn note(&self, home: &Home, change: Membership) {
+    /// Keeps the list of topics, at once: the end of the connection may come before the place of
+    /// the reply.
+    fn note(&self, home: &Home, membership: Option<Membership>) {
         if self.is_over() {
-            // Its subscriptions were given up before this one was known.
-            if let Membership::Joined(topic) = change {
-                leave_topic(home, self.outbox.id(), topic);
-            }
+            leave_late(home, self.outbox.id(), membership);
             return;
         }
         let mut topics = self.topics.borrow_mut();
         let before = topics.is_empty();
-        match change {
-            Membership::Joined(topic) => {
+        match membership {
+            None => {}
+            Some(Membership::Joined(topic)) => {
                 if topics.is_empty() {
-                    // Most connections have one subscription; a Vec would start with room for four.
+                    // Most have one subscription; a Vec would start with room for four.
                     topics.reserve_exact(1);
                 }
                 topics.push(topic);
             }
-            Membership::Left(topic) => {
+            Some(Membership::Left(topic)) => {
                 if let Some(index) = topics.iter().position(|of| *of == topic) {
                     topics.swap_remove(index);
                 }

@@ -15,19 +15,17 @@ pub mod decoder;
 pub mod flusher;
 pub mod home;
 mod outgoing;
-mod placed;
 pub mod reader;
 
 use crate::broker::inbox::Inbox;
-use crate::broker::outbox::ConnectionId;
-use crate::broker::outbox::{OutboxReceiver, Taken};
+use crate::broker::outbox::{ConnectionId, OutboxReceiver};
+use crate::broker::placed::Placed;
 use crate::broker::request::Request;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::{frame, reply};
 use deadlines::Tick;
 use home::Home;
 use outgoing::Outgoing;
-use placed::Placed;
 
 /// Where a connection is on its way to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +53,7 @@ pub(crate) struct Connection {
     writer: OwnedWriteHalf,
     outbox: OutboxReceiver,
     out: RefCell<Outgoing>,
-    /// Replies whose place in the ring has not come up yet.
+    /// Replies whose place among the events has not come up yet.
     placed: RefCell<Placed>,
     topics: RefCell<Vec<Arc<str>>>,
     client_id: Option<Box<str>>,
@@ -199,9 +197,7 @@ impl Connection {
         self.outbox.close();
         let mut discarded = 0;
         while let Some(taken) = self.outbox.take() {
-            if let Taken::Events { run, skip, .. } = taken {
-                discarded += run.events() - skip;
-            }
+            discarded += taken.run.events() - taken.skip;
         }
         home.counters.discarded.add(discarded as u64);
         let topics = std::mem::take(&mut *self.topics.borrow_mut());
@@ -209,22 +205,7 @@ impl Connection {
             return;
         }
         home.counters.subscribers.sub(1);
-        let broker = &home.process.broker;
-        let mut by_shard: Vec<(usize, Vec<Arc<str>>)> = Vec::new();
-        for topic in topics {
-            let shard = broker.shard_of(&topic);
-            match by_shard.iter_mut().find(|(of, _)| *of == shard) {
-                Some((_, topics)) => topics.push(topic),
-                None => by_shard.push((shard, vec![topic])),
-            }
-        }
-        for (shard, topics) in by_shard {
-            let leave = Request::Leave {
-                connection: self.outbox.id(),
-                topics,
-            };
-            hand_in(Arc::clone(broker.inbox(shard)), leave);
-        }
+        leave_topics(home, self.outbox.id(), topics);
     }
 
     /// Sees to it that the thread looks at this connection at its next deadline.
@@ -254,12 +235,21 @@ impl Connection {
     }
 }
 
-/// Takes a connection that is over off a topic which it had asked for before.
-fn leave_topic(home: &Home, connection: ConnectionId, topic: Arc<str>) {
+/// Tells the shards of `topics` that `connection` has ended.
+fn leave_topics(home: &Home, connection: ConnectionId, topics: Vec<Arc<str>>) {
     let broker = &home.process.broker;
-    let inbox = Arc::clone(broker.inbox(broker.shard_of(&topic)));
-    let topics = vec![topic];
-    hand_in(inbox, Request::Leave { connection, topics });
+    let mut by_shard: Vec<(usize, Vec<Arc<str>>)> = Vec::new();
+    for topic in topics {
+        let shard = broker.shard_of(&topic);
+        match by_shard.iter_mut().find(|(of, _)| *of == shard) {
+            Some((_, topics)) => topics.push(topic),
+            None => by_shard.push((shard, vec![topic])),
+        }
+    }
+    for (shard, topics) in by_shard {
+        let leave = Request::Leave { connection, topics };
+        hand_in(Arc::clone(broker.inbox(shard)), leave);
+    }
 }
 
 /// Delivers a request that nobody waits for, even through a full inbox.

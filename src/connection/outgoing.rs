@@ -162,9 +162,14 @@ pub(crate) struct Spare(VecDeque<Segment>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::run::Stamp;
 
     fn run(frames: &[u8], ends: &[u32]) -> Arc<Run> {
-        Arc::new(Run::new(frames.to_vec(), ends, 0, Arc::default()))
+        let stamp = Stamp {
+            shard: 0,
+            serial: 1,
+        };
+        Arc::new(Run::new(frames.to_vec(), ends, Arc::default(), stamp))
     }
 
     #[test]
