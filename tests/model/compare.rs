@@ -116,6 +116,10 @@ impl World {
             self.topics_total.load(Ordering::Relaxed),
             self.naive.topics.len()
         );
+        let runs_max = self.naive.limits.ring + self.naive.limits.run;
+        for peer in &self.peers {
+            assert!(peer.outbox.runs() <= runs_max, "a ring grows");
+        }
         if self.is_interleaved {
             return;
         }
@@ -170,6 +174,14 @@ impl World {
                 continue;
             }
             peer.assert_at_rest();
+            let mut topics = peer.topics.clone();
+            topics.sort();
+            let subscribed = self.naive.topics.iter();
+            let subscribed = subscribed.filter(|(_, topic)| topic.subscribers.contains(&who));
+            assert!(
+                topics.iter().eq(subscribed.map(|(name, _)| name)),
+                "{topics:?}"
+            );
             assert!(self.replaying[who].is_empty());
             let open = client.open_gaps(|topic| self.naive.topics[topic].seq);
             assert_eq!(

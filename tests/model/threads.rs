@@ -2,7 +2,7 @@
 //! given up with its connection, and each client sees each topic in order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use serde_json::Value;
@@ -33,6 +33,19 @@ struct Machine {
     counters: Vec<Arc<ShardCounters>>,
     mail: Vec<SegQueue<Delivery>>,
     homes_at_work: AtomicUsize,
+    /// A thread has panicked; the others must not wait for it.
+    has_failed: AtomicBool,
+}
+
+/// Says so if a thread panics.
+struct Watch<'a>(&'a Machine);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.has_failed.store(true, Ordering::Release);
+        }
+    }
 }
 
 fn topic(shard: usize, number: usize) -> String {
@@ -67,6 +80,10 @@ impl Home<'_> {
         let mut waiting = request;
         while let Err(refused) = self.machine.inboxes[shard].push(waiting) {
             waiting = refused;
+            assert!(
+                !self.machine.has_failed.load(Ordering::Acquire),
+                "a shard failed"
+            );
             std::thread::yield_now();
         }
     }
@@ -192,7 +209,10 @@ fn publish(machine: &Machine, shard: &mut Shard, index: usize, seed: u64) {
         slot: 0,
     };
     let (publisher, _receiver) = outbox(ConnectionId(u64::MAX), address, 1, false);
-    while machine.homes_at_work.load(Ordering::Acquire) > 0 {
+    let _watch = Watch(machine);
+    while machine.homes_at_work.load(Ordering::Acquire) > 0
+        && !machine.has_failed.load(Ordering::Acquire)
+    {
         let mut batch = Publishes::new(publisher.clone());
         for _ in 0..random.between(1, 8) {
             let topic = topic(index, random.below(TOPICS_OF_A_SHARD));
@@ -277,6 +297,7 @@ pub(crate) fn run(seed: u64) {
         }
         for home in &mut homes {
             scope.spawn(|| {
+                let _watch = Watch(machine);
                 home.live();
                 machine.homes_at_work.fetch_sub(1, Ordering::AcqRel);
             });
