@@ -117,6 +117,9 @@ impl Connection {
         if home.draining.get() {
             connection.say_goodbye(home);
         }
+        if home.finishing.borrow().is_some() {
+            connection.leave(home);
+        }
         connection.watch(home);
         connection
     }
