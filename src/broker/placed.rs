@@ -58,7 +58,12 @@ impl Placed {
             waiting.runs_left == Some(0) || next.is_some_and(|run| waiting.after.is_before(run))
         };
         let index = self.waiting.iter().position(is_due)?;
-        self.waiting.remove(index).map(|waiting| waiting.reply)
+        let due = self.waiting.remove(index);
+        if self.waiting.is_empty() {
+            // Most connections wait for one ack in their whole life.
+            self.waiting = VecDeque::new();
+        }
+        due.map(|waiting| waiting.reply)
     }
 
     /// A run that left the ring is on its way.
