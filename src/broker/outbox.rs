@@ -20,8 +20,9 @@
 //!   queue's own head are `SeqCst`: if the sender's run left the queue before the receiver's, the
 //!   receiver sees `evicting` raised or the loss already in `evicted`. So no gap goes unannounced.
 //!   A receiver that passed that wait just before a sender began may pay debt on which the sender
-//!   counted: then the sender's run is lost in full although part of it would have fitted. Such
-//!   events are counted and announced as any other loss, but are in no sender's `dropped`.
+//!   counted, and so may another sender that evicts at the same time: then the sender's run is
+//!   lost in full although part of it would have fitted. Such events are counted and announced as
+//!   any other loss, but are in no sender's `dropped`.
 //! - `marked` is cleared by the receiver *before* it takes and set by a sender *after* it pushed
 //!   (both `AcqRel`): a push is taken by this drain or its sender marks for the next.
 
@@ -305,6 +306,12 @@ impl OutboxReceiver {
         OutboxSender(Arc::clone(&self.0))
     }
 
+    /// Rights to push that are held somewhere.
+    #[cfg(test)]
+    pub(crate) fn senders(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+
     /// Says that a drain begins: pushes from here on mark the connection again.
     pub fn unmark(&self) {
         self.0.marked.swap(false, Ordering::AcqRel);
@@ -354,7 +361,7 @@ impl OutboxReceiver {
         self.0.evicted.swap(0, Ordering::SeqCst)
     }
 
-    /// Whether an event was ever pushed out.
+    /// Whether an event was ever pushed out; only known where the outbox was made to mark overflows.
     pub fn overflowed(&self) -> bool {
         self.0.overflowed.load(Ordering::Acquire)
     }

@@ -96,7 +96,18 @@ impl Subscribers {
             self.places.insert(last.id(), place);
             self.list.replace(place, last);
         }
+        // A topic that nobody listens to any more may stay quiet, and the last snapshot would keep
+        // the rings of all who were there.
+        if self.places.is_empty() {
+            self.places = AHashMap::new();
+            self.publish();
+        }
         true
+    }
+
+    fn publish(&mut self) {
+        self.published.store(Arc::new(self.list.clone()));
+        self.stale = false;
     }
 
     /// How many there are.
@@ -107,8 +118,7 @@ impl Subscribers {
     /// The snapshot with every change so far in it.
     pub(crate) fn snapshot(&mut self) -> Guard<Arc<Snapshot>> {
         if self.stale {
-            self.published.store(Arc::new(self.list.clone()));
-            self.stale = false;
+            self.publish();
         }
         self.published.load()
     }
@@ -157,6 +167,16 @@ mod tests {
             }
         }
         assert_eq!(subscribers.len(), expected.len());
+    }
+
+    #[test]
+    fn nobody_is_kept_by_a_topic_that_all_have_left() {
+        let mut subscribers = Subscribers::default();
+        let (sender, receiver) = outbox(ConnectionId(1), Address { home: 0, slot: 0 }, 1, false);
+        assert!(subscribers.insert(sender));
+        drop(subscribers.snapshot());
+        assert!(subscribers.remove(receiver.id()));
+        assert_eq!(receiver.senders(), 0);
     }
 
     #[test]
