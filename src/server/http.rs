@@ -594,7 +594,7 @@ async fn delete(home: &Home, name: &str) -> Answer {
 fn metrics(home: &Home) -> Answer {
     let totals = totals(home);
     let health = health(home);
-    let rows: [(&str, &str, &str, u64); 12] = [
+    let rows: [(&str, &str, &str, u64); 13] = [
         (
             "messages_total",
             "counter",
@@ -636,6 +636,12 @@ fn metrics(home: &Home) -> Answer {
             "counter",
             "Bytes of event frames offered.",
             totals.bytes_out,
+        ),
+        (
+            "socket_writes_total",
+            "counter",
+            "Calls that wrote to a WebSocket; events delivered over these is the batching.",
+            home.process.metrics.home_sum(|home| &home.writes),
         ),
         (
             "slow_disconnects_total",
