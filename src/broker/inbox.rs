@@ -3,9 +3,10 @@
 //! A full inbox refuses. The connection that was refused stops reading its socket, leaves its
 //! waker, and is woken when the shard has made room: TCP then slows its client.
 
+use std::future::poll_fn;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 
@@ -71,6 +72,24 @@ impl Inbox {
         self.refused.push(waker.clone());
         // The shard may have emptied the queue before the waker was in its list.
         self.push(request)
+    }
+
+    /// Puts `request` in, waiting for room as long as it takes.
+    pub async fn send(&self, request: Request) {
+        let mut waiting = Some(request);
+        poll_fn(|cx| {
+            let pushed = waiting
+                .take()
+                .map(|request| self.push_or_wait(request, cx.waker()));
+            match pushed {
+                None | Some(Ok(())) => Poll::Ready(()),
+                Some(Err(request)) => {
+                    waiting = Some(request);
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
     }
 
     /// Takes the oldest request.

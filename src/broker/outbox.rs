@@ -247,8 +247,6 @@ impl OutboxSender {
             let debt = debt.saturating_add(dropped);
             (State { live: kept, debt }, (dropped, debt))
         });
-        // A queue place for each live event and one for each event of the debt that a sender does
-        // not evict yet. A run has one event at least, so it takes many senders at once to fill it.
         let ring = outbox.ring();
         if let Err(run) = ring.push(Arc::clone(run)) {
             outbox.evicting(|| {

@@ -358,7 +358,10 @@ impl Shard {
         deliver: &mut impl FnMut(usize, Delivery),
     ) {
         match request {
-            Request::Publish(_) => {}
+            // Turns gather publishes themselves, to see how many there are.
+            Request::Publish(publishes) => {
+                self.gather(publishes);
+            }
             Request::Subscribe {
                 subscriber,
                 topic,

@@ -256,13 +256,7 @@ fn end_slow_consumer(home: &Home, connection: &Rc<Connection>) {
         client = connection.label(),
         "disconnected: its ring overflowed"
     );
-    let mut lost = connection.outbox.take_lost();
-    let mut discarded = 0;
-    while let Some(taken) = connection.outbox.take() {
-        lost += taken.lost;
-        discarded += taken.run.events() - taken.skip;
-    }
-    home.counters.discarded.add(discarded as u64);
+    let lost = connection.give_up_ring(home);
     let ts = home.timestamp();
     if lost > 0 {
         connection.send(home, |out| reply::slow_consumer(out, lost, ts));

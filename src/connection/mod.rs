@@ -198,11 +198,7 @@ impl Connection {
     /// Takes the connection off every topic, and counts what it will not get.
     fn forget_subscriptions(&self, home: &Home) {
         self.outbox.close();
-        let mut discarded = 0;
-        while let Some(taken) = self.outbox.take() {
-            discarded += taken.run.events() - taken.skip;
-        }
-        home.counters.discarded.add(discarded as u64);
+        self.give_up_ring(home);
         let topics = std::mem::take(&mut *self.topics.borrow_mut());
         if topics.is_empty() {
             return;
@@ -211,19 +207,37 @@ impl Connection {
         leave_topics(home, self.outbox.id(), topics);
     }
 
+    /// Empties the ring of events that will not be sent. Returns how many others were pushed out
+    /// of it and not announced.
+    fn give_up_ring(&self, home: &Home) -> u64 {
+        let (mut lost, mut discarded) = (0, 0);
+        while let Some(taken) = self.outbox.take() {
+            lost += taken.lost;
+            discarded += taken.run.events() - taken.skip;
+        }
+        home.counters.discarded.add(discarded as u64);
+        lost + self.outbox.take_lost()
+    }
+
+    /// When it has been silent for too long.
+    fn silent_at(&self, home: &Home) -> Tick {
+        let silence = deadlines::ticks(home.config().pong_wait);
+        self.heard.get().saturating_add(silence)
+    }
+
+    /// When its socket has taken nothing for too long, if something waits for it.
+    fn stuck_at(&self, home: &Home) -> Option<Tick> {
+        let wait = deadlines::ticks(home.config().write_wait);
+        self.stalled.get().map(|since| since.saturating_add(wait))
+    }
+
     /// Sees to it that the thread looks at this connection at its next deadline.
     fn watch(&self, home: &Home) {
-        let config = home.config();
-        let after =
-            |from: &Cell<Tick>, duration| from.get().saturating_add(deadlines::ticks(duration));
         let mut next = match self.phase.get() {
             Phase::Ended => return,
             Phase::Closing => self.until.get(),
             Phase::Open | Phase::Leaving => {
-                let heartbeat = self
-                    .heartbeat
-                    .get()
-                    .min(after(&self.heard, config.pong_wait));
+                let heartbeat = self.heartbeat.get().min(self.silent_at(home));
                 if self.authenticated.get() {
                     heartbeat
                 } else {
@@ -231,8 +245,8 @@ impl Connection {
                 }
             }
         };
-        if let Some(since) = self.stalled.get() {
-            next = next.min(since.saturating_add(deadlines::ticks(config.write_wait)));
+        if let Some(stuck) = self.stuck_at(home) {
+            next = next.min(stuck);
         }
         home.wake_at(self, next);
     }
@@ -260,34 +274,18 @@ fn hand_in(inbox: Arc<Inbox>, request: Request) {
     let Err(refused) = inbox.push(request) else {
         return;
     };
-    tokio::task::spawn_local(async move {
-        let mut waiting = Some(refused);
-        std::future::poll_fn(|cx| match waiting.take() {
-            None => std::task::Poll::Ready(()),
-            Some(request) => match inbox.push_or_wait(request, cx.waker()) {
-                Ok(()) => std::task::Poll::Ready(()),
-                Err(request) => {
-                    waiting = Some(request);
-                    std::task::Poll::Pending
-                }
-            },
-        })
-        .await;
-    });
+    tokio::task::spawn_local(async move { inbox.send(refused).await });
 }
 
 /// What happens to a connection when its deadline comes.
 pub(crate) fn look_at(home: &Home, connection: &Rc<Connection>) {
     let now = home.tick();
     let config = home.config();
-    let since =
-        |from: &Cell<Tick>, duration| now >= from.get().saturating_add(deadlines::ticks(duration));
     let phase = connection.phase.get();
     if phase == Phase::Ended {
         return;
     }
-    let stalled = |from: Tick| now >= from.saturating_add(deadlines::ticks(config.write_wait));
-    if connection.stalled.get().is_some_and(stalled) {
+    if connection.stuck_at(home).is_some_and(|stuck| now >= stuck) {
         tracing::info!(
             client = connection.label(),
             "disconnected: its socket takes nothing"
@@ -320,7 +318,7 @@ pub(crate) fn look_at(home: &Home, connection: &Rc<Connection>) {
     if connection.paused.get() {
         connection.heard.set(now);
     }
-    if since(&connection.heard, config.pong_wait) {
+    if now >= connection.silent_at(home) {
         tracing::info!(
             client = connection.label(),
             "disconnected: nothing was heard from it"

@@ -332,20 +332,7 @@ async fn ask<T>(
     request: impl FnOnce(oneshot::Sender<T>) -> ShardRequest,
 ) -> Option<T> {
     let (reply, replied) = oneshot::channel();
-    let mut waiting = Some(request(reply));
-    std::future::poll_fn(|cx| {
-        match waiting
-            .take()
-            .map(|request| inbox.push_or_wait(request, cx.waker()))
-        {
-            None | Some(Ok(())) => std::task::Poll::Ready(()),
-            Some(Err(request)) => {
-                waiting = Some(request);
-                std::task::Poll::Pending
-            }
-        }
-    })
-    .await;
+    inbox.send(request(reply)).await;
     replied.await.ok()
 }
 

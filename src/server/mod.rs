@@ -310,11 +310,7 @@ async fn drain(process: &Process) {
     let mut fences = Vec::new();
     for inbox in process.broker.inboxes() {
         let (reply, passed) = oneshot::channel();
-        let mut fence = Request::Fence { reply };
-        while let Err(refused) = inbox.push(fence) {
-            fence = refused;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        inbox.send(Request::Fence { reply }).await;
         fences.push(passed);
     }
     for passed in fences {
