@@ -9,7 +9,7 @@ mod support;
 
 use std::hint::black_box;
 
-use shardcast::connection::decoder::Decoder;
+use shardcast::protocol::websocket::decoder::Decoder;
 use shardcast::protocol::command;
 use shardcast::protocol::frame::{EventTemplate, Timestamp};
 use support::{BATCH, Rig};

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! socket → 1 read    connection::reader    bytes into the thread's shared read buffer
-//!        → 2 decode  connection::decoder   frame → unmasked text, in place
+//!        → 2 decode  protocol::websocket::decoder   frame → unmasked text, in place
 //!        → 3 parse   protocol::command     JSON → command; the payload stays a slice of the input
 //!        → 4 route   broker                hash(topic) → the inbox of the shard that owns it
 //!        → 5 accept  broker::topic         next sequence number; encoded once, as a whole frame
@@ -18,8 +18,8 @@
 //! → socket
 //! ```
 //!
-//! In links: [`connection::reader`], [`connection::decoder`], [`protocol::command`],
-//! [`broker::Broker::shard_of`], [`protocol::frame::EventTemplate`], [`broker::history`],
+//! In links: [`connection::reader`], [`protocol::websocket::decoder`], [`protocol::command`],
+//! [`broker::Broker::shard_of`], [`protocol::websocket::frame::EventTemplate`], [`broker::history`],
 //! [`broker::outbox`], [`broker::request::Delivery`], [`connection::flusher`].
 //!
 //! Under load a shard accepts all messages that wait for a topic together: they become one
@@ -33,12 +33,17 @@ pub mod config;
 
 pub mod server;
 
+pub mod core;
+
 pub mod connection;
+
+pub mod process;
 
 pub mod protocol;
 
 pub mod broker;
 
+pub mod budget;
 pub mod metrics;
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Counters, written by the thread that owns them and read by anyone.
+//! Counters, written by the core that owns them and read by anyone.
 //!
 //! Everything is relaxed: a reader sees each counter at some recent moment, not all at the same
 //! one. At rest `offered = delivered + dropped + discarded + queued` holds exactly.
@@ -15,7 +15,12 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Adds `n` to a counter that no other thread writes: a plain load and store, no locked one.
+    /// Sets a figure that no other core writes.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Adds `n` to a counter that no other core writes: a plain load and store, no locked one.
     pub fn add_owned(&self, n: u64) {
         self.0.store(
             self.0.load(Ordering::Relaxed).wrapping_add(n),
@@ -47,11 +52,28 @@ pub struct ShardCounters {
     pub bytes_out: Counter,
     /// Events pushed out of a full ring.
     pub dropped: Counter,
+    /// Bytes that histories keep.
+    pub history_bytes: Counter,
 }
 
-/// What one thread's connections have done since the start.
+/// What one topic has done since it was created. Written by its shard, but for `dropped`.
 #[derive(Debug, Default)]
-pub struct HomeCounters {
+pub struct TopicCounters {
+    /// Messages accepted: the sequence number of the newest.
+    pub accepted: Counter,
+    /// Payload bytes of those messages.
+    pub bytes_in: Counter,
+    /// Bytes of event frames offered to subscribers.
+    pub bytes_out: Counter,
+    /// Bytes that its history keeps.
+    pub history_bytes: Counter,
+    /// Events pushed out of a full ring; counted by the core that saw them go.
+    pub dropped: Counter,
+}
+
+/// What one core's connections have done since the start.
+#[derive(Debug, Default)]
+pub struct CoreCounters {
     /// WebSocket connections open now.
     pub connections: Counter,
     /// Of those, the ones with a subscription.
@@ -62,14 +84,16 @@ pub struct HomeCounters {
     pub delivered: Counter,
     /// Live events that were queued for a connection when it ended.
     pub discarded: Counter,
-    /// Calls that wrote to a socket.
-    pub writes: Counter,
+    /// Sends to a socket: what one flush has for one connection.
+    pub sends: Counter,
+    /// System calls that carried them; one for many with `io_uring`.
+    pub flush_calls: Counter,
     /// Connections ended because their socket took nothing for `WRITE_WAIT_SEC`, or because of
     /// `SLOW_CONSUMER_POLICY=disconnect`.
     pub slow_disconnects: Counter,
 }
 
-impl HomeCounters {
+impl CoreCounters {
     /// Sockets open now.
     pub fn sockets(&self) -> u64 {
         self.requesting.value() + self.connections.value()
@@ -81,17 +105,25 @@ impl HomeCounters {
 pub struct Metrics {
     /// One for each shard.
     pub shards: Box<[std::sync::Arc<ShardCounters>]>,
-    /// One for each thread.
-    pub homes: Box<[std::sync::Arc<HomeCounters>]>,
+    /// One for each core.
+    pub cores: Box<[std::sync::Arc<CoreCounters>]>,
 }
 
 impl Metrics {
-    /// Counters for `threads` threads, all zero.
-    pub fn new(threads: usize) -> Self {
+    /// Counters for `cores` cores, all zero.
+    pub fn new(cores: usize) -> Self {
         Self {
-            shards: (0..threads).map(|_| std::sync::Arc::default()).collect(),
-            homes: (0..threads).map(|_| std::sync::Arc::default()).collect(),
+            shards: (0..cores).map(|_| std::sync::Arc::default()).collect(),
+            cores: (0..cores).map(|_| std::sync::Arc::default()).collect(),
         }
+    }
+
+    /// The counters of one core.
+    pub fn core(&self, index: usize) -> std::sync::Arc<CoreCounters> {
+        self.cores
+            .get(index)
+            .map(std::sync::Arc::clone)
+            .unwrap_or_default()
     }
 
     /// The sum of one counter over all shards.
@@ -99,8 +131,8 @@ impl Metrics {
         self.shards.iter().map(|shard| counter(shard).value()).sum()
     }
 
-    /// The sum of one counter over all threads.
-    pub fn home_sum(&self, counter: impl Fn(&HomeCounters) -> &Counter) -> u64 {
-        self.homes.iter().map(|home| counter(home).value()).sum()
+    /// The sum of one counter over all cores.
+    pub fn core_sum(&self, counter: impl Fn(&CoreCounters) -> &Counter) -> u64 {
+        self.cores.iter().map(|core| counter(core).value()).sum()
     }
 }

@@ -4,14 +4,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use shardcast::broker::ConnectionId;
 use shardcast::broker::inbox::{Bell, Inbox};
-use shardcast::broker::outbox::{
-    Address, ConnectionId, OutboxReceiver, OutboxSender, Taken, outbox,
-};
-use shardcast::broker::request::{Publishes, Replay, Request};
+use shardcast::broker::request::{Item, Publishes, Replay, Request};
+use shardcast::broker::ring::{Next, Ring};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::metrics::ShardCounters;
-use shardcast::protocol::frame::Timestamp;
+use shardcast::protocol::time::Timestamp;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 /// Messages that are published together: what a client with a window of 32 leads to.
 pub(crate) const BATCH: usize = 32;
@@ -23,14 +24,23 @@ const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
 pub(crate) struct Rig {
     shard: Shard,
     inbox: Arc<Inbox>,
-    publisher: OutboxSender,
-    subscribers: Vec<OutboxReceiver>,
+    publisher: ConnectionId,
+    connections: RefCell<Vec<Option<Rc<Conn>>>>,
+    ready: RefCell<Vec<Rc<Conn>>>,
     payload: String,
     ts: Timestamp,
 }
 
-fn connection(id: u64) -> (OutboxSender, OutboxReceiver) {
-    outbox(ConnectionId(id), Address { home: 0, slot: 0 }, 100, false)
+struct Conn {
+    id: ConnectionId,
+    ring: RefCell<Ring>,
+    ready: Cell<bool>,
+}
+
+fn find(connections: &RefCell<Vec<Option<Rc<Conn>>>>, id: ConnectionId) -> Option<Rc<Conn>> {
+    let connections = connections.borrow();
+    let connection = connections.get(id.slot())?.as_ref()?;
+    (connection.id == id).then(|| Rc::clone(connection))
 }
 
 impl Rig {
@@ -57,8 +67,9 @@ impl Rig {
         let mut rig = Self {
             shard,
             inbox,
-            publisher: connection(0).0,
-            subscribers: Vec::new(),
+            publisher: ConnectionId::new(0, 1 << 20, 1),
+            connections: RefCell::default(),
+            ready: RefCell::default(),
             payload: format!("\"{}\"", "x".repeat(payload_bytes.saturating_sub(2))),
             ts: Timestamp::from_unix_ms(1_756_116_000_000),
         };
@@ -69,10 +80,15 @@ impl Rig {
     /// Adds `count` subscribers in one turn. Returns how many acks came.
     pub(crate) fn subscribe(&mut self, count: usize) -> usize {
         for _ in 0..count {
-            let (sender, receiver) = connection(self.subscribers.len() as u64 + 1);
-            self.subscribers.push(receiver);
+            let slot = self.connections.borrow().len();
+            let id = ConnectionId::new(0, slot as u32, 1);
+            self.connections.borrow_mut().push(Some(Rc::new(Conn {
+                id,
+                ring: RefCell::default(),
+                ready: Cell::new(false),
+            })));
             let request = Request::Subscribe {
-                subscriber: sender,
+                subscriber: id,
                 topic: TOPIC.into(),
                 replay: Replay::None,
                 request_id: None,
@@ -84,7 +100,7 @@ impl Rig {
 
     /// Publishes `messages`, and has the shard accept them. Returns the replies.
     pub(crate) fn publish(&mut self, messages: usize) -> usize {
-        let mut publishes = Publishes::new(self.publisher.clone());
+        let mut publishes = Publishes::new(self.publisher);
         for _ in 0..messages {
             publishes.push(TOPIC, ID, &self.payload, "\"r-1\"", true);
         }
@@ -96,9 +112,27 @@ impl Rig {
 
     fn turn(&mut self) -> usize {
         let mut replies = 0;
+        let (connections, ready) = (&self.connections, &self.ready);
         self.shard.turn(self.ts, &mut |_, delivery| {
-            replies += delivery.replies.len();
-            black_box(&delivery);
+            for item in delivery.items {
+                match item {
+                    Item::Reply(reply) => {
+                        replies += 1;
+                        black_box(&reply);
+                    }
+                    Item::Events { run, to } => {
+                        for id in to.iter() {
+                            let Some(connection) = find(connections, id) else {
+                                continue;
+                            };
+                            black_box(connection.ring.borrow_mut().push(&run, 100));
+                            if !connection.ready.replace(true) {
+                                ready.borrow_mut().push(Rc::clone(&connection));
+                            }
+                        }
+                    }
+                }
+            }
         });
         replies
     }
@@ -106,12 +140,14 @@ impl Rig {
     /// Empties every ring, as the flusher does. Returns the events taken.
     pub(crate) fn drain(&self) -> usize {
         let mut events = 0;
-        for subscriber in &self.subscribers {
-            subscriber.unmark();
-            while let Some(taken) = subscriber.take() {
-                let Taken { run, skip, .. } = taken;
-                events += run.events() - skip;
-                black_box(run.frames());
+        for connection in std::mem::take(&mut *self.ready.borrow_mut()) {
+            connection.ready.set(false);
+            let mut ring = connection.ring.borrow_mut();
+            while let Some(next) = ring.take() {
+                if let Next::Events { run, skip, .. } = next {
+                    events += run.events() - skip;
+                    black_box(run.frames());
+                }
             }
         }
         events

@@ -5,20 +5,56 @@
 
 use std::sync::Arc;
 
-pub mod history;
 pub mod inbox;
-pub mod outbox;
-pub mod placed;
 pub mod request;
-pub mod run;
 pub mod shard;
-pub mod subscribers;
-pub mod topic;
+mod table;
+mod topic;
+pub mod run;
+pub mod history;
+pub mod delivery;
+mod subscribers;
+pub mod directory;
+pub mod pages;
+pub mod ring;
+
+pub use table::Shared;
 
 use inbox::Inbox;
 
 /// Most events in one run, whatever `RUN_MESSAGES_MAX` says: it bounds tables on the stack.
 pub const RUN_EVENTS_LIMIT: usize = 64;
+
+/// Names a connection and says where it lives: its core, its place there, and how often that
+/// place was taken before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub(crate) u64);
+
+const SLOT_BITS: u32 = 24;
+const TIMES_BITS: u32 = 28;
+
+impl ConnectionId {
+    /// Place `slot` of core `core`, taken for the `times`-th time.
+    pub fn new(core: usize, slot: u32, times: u32) -> Self {
+        let times = u64::from(times) & ((1 << TIMES_BITS) - 1);
+        Self((core as u64) << (SLOT_BITS + TIMES_BITS) | times << SLOT_BITS | u64::from(slot))
+    }
+
+    /// The core that owns the socket.
+    pub fn core(self) -> usize {
+        (self.0 >> (SLOT_BITS + TIMES_BITS)) as usize
+    }
+
+    /// A number for logs in which neighbours do not look alike.
+    pub fn label(self) -> u32 {
+        ((self.0 ^ (self.0 >> 24)) & 0xffff_ffff) as u32
+    }
+
+    /// The connection's place among those of its core.
+    pub fn slot(self) -> usize {
+        (self.0 & ((1 << SLOT_BITS) - 1)) as usize
+    }
+}
 
 /// The way to every shard.
 #[derive(Debug, Clone)]

@@ -1,14 +1,13 @@
-//! What goes into a shard and what comes out of it.
+//! What goes into a shard.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::history::Kept;
-use super::outbox::{ConnectionId, OutboxSender};
-use super::run::Stamp;
-use super::topic::TopicStats;
+use super::ConnectionId;
+use super::directory::TopicEntry;
+use super::ring::Fetch;
 
 /// Something for a shard to do.
 #[derive(Debug)]
@@ -18,29 +17,38 @@ pub enum Request {
     /// Make a connection a subscriber.
     Subscribe {
         /// Who.
-        subscriber: OutboxSender,
+        subscriber: ConnectionId,
         /// To what.
         topic: Box<str>,
         /// Which earlier events it wants.
         replay: Replay,
+        /// The first piece of them comes with the ack; otherwise it is fetched in its turn.
+        is_inline: bool,
         /// Echoed, as JSON.
         request_id: Option<Box<str>>,
     },
     /// End a subscription.
     Unsubscribe {
         /// Who.
-        subscriber: OutboxSender,
+        subscriber: ConnectionId,
         /// From what.
         topic: Box<str>,
         /// Echoed, as JSON.
         request_id: Option<Box<str>>,
+    },
+    /// Send the next piece of a replay.
+    Fetch {
+        /// To whom.
+        subscriber: ConnectionId,
+        /// What is still to come.
+        wanted: Fetch,
     },
     /// A connection has ended; forget its subscriptions to topics of this shard.
     Leave {
         /// Which connection.
         connection: ConnectionId,
         /// Its topics.
-        topics: Vec<Arc<str>>,
+        topics: Vec<Arc<TopicEntry>>,
     },
     /// Create a topic.
     Create {
@@ -55,11 +63,6 @@ pub enum Request {
         name: Box<str>,
         /// Takes whether there was one.
         reply: oneshot::Sender<bool>,
-    },
-    /// Describe every topic.
-    Describe {
-        /// Takes the descriptions, in no particular order.
-        reply: oneshot::Sender<Vec<TopicStats>>,
     },
     /// Say when everything before this request has been done and handed to the connections.
     Fence {
@@ -77,6 +80,8 @@ pub enum Created {
     Exists,
     /// `MAX_TOPICS` are there.
     LimitReached,
+    /// `MEMORY_BUDGET` is used up.
+    NoMemory,
 }
 
 /// Which earlier events a new subscriber wants.
@@ -99,7 +104,7 @@ pub enum Replay {
 #[derive(Debug)]
 pub struct Publishes {
     /// Whose.
-    pub publisher: OutboxSender,
+    pub publisher: ConnectionId,
     /// Names, ids, payloads and request ids, back to back.
     pub text: String,
     /// Where each part stands in `text`.
@@ -120,7 +125,7 @@ pub struct PublishItem {
 
 impl Publishes {
     /// An empty batch of `publisher`.
-    pub fn new(publisher: OutboxSender) -> Self {
+    pub fn new(publisher: ConnectionId) -> Self {
         Self {
             publisher,
             text: String::new(),
@@ -174,61 +179,5 @@ impl Publishes {
     /// The request id of `item` as JSON, or empty.
     pub fn request_id(&self, item: &PublishItem) -> &str {
         self.part(item.request_id_start..item.end)
-    }
-}
-
-/// When a reply may leave, relative to the live events that wait for the same connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Before all of them.
-    BeforeRing,
-    /// After those of its shard that were pushed before it was made, up to this run, and before
-    /// those that were pushed after. [`Placed`](super::placed::Placed) sees to it.
-    AfterRun(Stamp),
-}
-
-/// A change of what a connection is subscribed to, for its own list.
-#[derive(Debug, Clone)]
-pub enum Membership {
-    /// It has become a subscriber.
-    Joined(Arc<str>),
-    /// It is none any more.
-    Left(Arc<str>),
-}
-
-/// Something for one connection to send, never dropped.
-#[derive(Debug)]
-pub struct Reply {
-    /// To whom.
-    pub to: OutboxSender,
-    /// Complete frames.
-    pub frames: Vec<u8>,
-    /// Replayed events, to be sent after `frames`.
-    pub replay: Vec<Kept>,
-    /// When.
-    pub order: Order,
-    /// How many commands of the connection this answers.
-    pub commands: u32,
-    /// How many bytes of requests it gives back to the connection's budget.
-    pub request_bytes: usize,
-    /// What changed for the connection.
-    pub membership: Option<Membership>,
-}
-
-/// What one turn of a shard has for the connections of one thread.
-#[derive(Debug, Default)]
-pub struct Delivery {
-    /// The shard it comes from.
-    pub shard: usize,
-    /// Replies, in their order for each connection.
-    pub replies: Vec<Reply>,
-    /// Connections whose ring has something for the first time since their last flush.
-    pub dirty: Vec<OutboxSender>,
-}
-
-impl Delivery {
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.dirty.is_empty()
     }
 }

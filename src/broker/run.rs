@@ -2,66 +2,69 @@
 //!
 //! A run is what a ring entry refers to. Under load it holds many events, so that a subscriber
 //! costs one push and one write for all of them; when it is quiet it holds one. Bounds, drops and
-//! order are still counted per event: a run knows where each of its frames ends.
+//! order are still counted per event: a run knows where each of its frames ends. Its bytes are
+//! booked on the budget from its making until nobody holds it any more.
 
 use std::sync::Arc;
 
-use super::topic::TopicCounters;
+use super::directory::TopicEntry;
+use crate::budget::Kind;
 
-/// Most bytes of frames in one run of more than one event. With it a full ring holds no more
-/// bytes than it would hold with one event of the largest default size in each place.
+/// Most bytes of frames in one run of more than one event.
 pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
 
-/// Which run of which shard: what a reply must come after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// The shard.
-    pub shard: usize,
-    /// The number of the run among those of the shard, over all its topics, from 1.
-    pub serial: u64,
-}
+/// What a run takes beside its frames: itself, two reference counts, the allocator's rounding.
+const OVERHEAD_BYTES: usize = 96;
 
-impl Stamp {
-    /// Whether `run` is a later one of the same shard.
-    pub fn is_before(self, run: Self) -> bool {
-        self.shard == run.shard && self.serial < run.serial
-    }
-}
-
-/// Complete WebSocket frames of consecutive events of one topic, immutable once made.
+/// Complete `WebSocket` frames of consecutive events of one topic, immutable once made.
 #[derive(Debug)]
 pub struct Run {
     frames: Box<[u8]>,
     /// Where each frame ends in `frames`; empty for a run of one event, which ends at the end.
     ends: Box<[u32]>,
-    counters: Arc<TopicCounters>,
-    stamp: Stamp,
+    first_seq: u64,
+    topic: Arc<TopicEntry>,
 }
 
 impl Run {
-    /// Takes over `frames`; `ends` has the end of each frame, in order.
-    pub fn new(frames: Vec<u8>, ends: &[u32], counters: Arc<TopicCounters>, stamp: Stamp) -> Self {
+    /// Takes over `frames`; `ends` has the end of each frame, in order. The first of them has the
+    /// sequence number `first_seq`.
+    pub fn new(frames: Vec<u8>, ends: &[u32], first_seq: u64, topic: Arc<TopicEntry>) -> Self {
         let ends = if ends.len() > 1 {
             ends.into()
         } else {
             Box::default()
         };
-        Self {
+        let run = Self {
             frames: frames.into_boxed_slice(),
             ends,
-            counters,
-            stamp,
-        }
-    }
-
-    /// Which run it is.
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
+            first_seq,
+            topic,
+        };
+        run.topic
+            .budget
+            .book(run.topic.shard, Kind::Frames, run.bytes());
+        run
     }
 
     /// Events in this run: at least 1.
     pub fn events(&self) -> usize {
         self.ends.len().max(1)
+    }
+
+    /// Sequence number of its first event.
+    pub fn first_seq(&self) -> u64 {
+        self.first_seq
+    }
+
+    /// Sequence number of its last event.
+    pub fn last_seq(&self) -> u64 {
+        self.first_seq + self.events() as u64 - 1
+    }
+
+    /// What it takes in memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.frames.len() + size_of_val(&*self.ends) + OVERHEAD_BYTES
     }
 
     /// The byte at which event `index` starts; the length of all frames for an index past the end.
@@ -80,33 +83,50 @@ impl Run {
         &self.frames
     }
 
-    /// The counters of the topic that these events belong to.
-    pub(crate) fn counters(&self) -> &TopicCounters {
-        &self.counters
+    /// The topic that these events belong to.
+    pub fn topic(&self) -> &TopicEntry {
+        &self.topic
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.topic
+            .budget
+            .release(self.topic.shard, Kind::Frames, self.bytes());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::directory::tests::entry;
     use super::*;
-
-    const STAMP: Stamp = Stamp {
-        shard: 0,
-        serial: 1,
-    };
 
     #[test]
     fn each_event_starts_where_the_one_before_ends() {
-        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], Arc::default(), STAMP);
+        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], 7, entry("t"));
         assert_eq!(run.events(), 3);
         let starts: Vec<_> = (0..4).map(|i| run.start_of(i)).collect();
         assert_eq!(starts, [0, 2, 5, 6]);
+        assert_eq!((run.first_seq(), run.last_seq()), (7, 9));
     }
 
     #[test]
     fn a_single_event_needs_no_table_of_ends() {
-        let run = Run::new(b"abc".to_vec(), &[3], Arc::default(), STAMP);
+        let run = Run::new(b"abc".to_vec(), &[3], 7, entry("t"));
         assert_eq!((run.events(), run.start_of(0), run.start_of(1)), (1, 0, 3));
         assert!(run.ends.is_empty());
+    }
+
+    #[test]
+    fn its_bytes_are_booked_while_anybody_holds_it() {
+        let topic = entry("t");
+        let run = Arc::new(Run::new(vec![0; 1000], &[1000], 1, Arc::clone(&topic)));
+        let held = Arc::clone(&run);
+        assert!(topic.budget.bytes(Kind::Frames) >= 1000);
+        drop(run);
+        assert!(topic.budget.bytes(Kind::Frames) >= 1000);
+        drop(held);
+        assert_eq!(topic.budget.bytes(Kind::Frames), 0);
     }
 }

@@ -1,34 +1,35 @@
-//! (5, 6, 7, 8) One shard: requests in, replies and marks out.
+//! (5, 6, 7) One shard: requests in, replies and events out.
 //!
 //! A shard owns its topics outright. It works in *turns*: take what waits in the inbox, handle it,
-//! hand one [`Delivery`] to each thread that has something to send. Publishes are gathered by
-//! topic and accepted together, so that consecutive messages become one run; any other request
-//! first completes the publishes before it, so that everything happens in the order of the inbox.
+//! hand one [`Delivery`] to each core that has something to send. Publishes are gathered by topic
+//! and accepted together, so that consecutive messages become one run; any other request first
+//! completes the publishes before it, so that everything happens in the order of the inbox. What
+//! others may read is published at the end of the turn, before anybody is told.
 //!
 //! A shard must not panic: there is no indexing, no unwrap and no arithmetic here that can.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ahash::AHashMap;
 use tokio::sync::oneshot;
 
+use super::ConnectionId;
+use super::delivery::{Delivery, Item, Outcome, Refusal, Reply, Said};
+use super::directory::TopicEntry;
 use super::inbox::Inbox;
-use super::outbox::{ConnectionId, OutboxSender};
-use super::request::{Created, Delivery, Membership, Order, Publishes, Replay, Reply, Request};
-use super::run::Stamp;
-use super::topic::{Accepted, Topic};
-use crate::metrics::ShardCounters;
-use crate::protocol::codes::ErrorCode;
-use crate::protocol::frame::Timestamp;
-use crate::protocol::names::{RequestId, check_topic_name};
-use crate::protocol::reply;
+use super::request::{Created, Publishes, Replay, Request};
+use super::ring::{Fetch, Piece};
+use super::table::{Shared, Slot, Table};
+use super::topic::Accepted;
+use crate::protocol::time::Timestamp;
+use crate::protocol::names::check_topic_name;
 
 /// The limits that a shard keeps.
 #[derive(Debug, Clone)]
 pub struct ShardLimits {
     /// Events kept for each topic.
     pub history_events_max: usize,
+    /// Bytes that the histories of this shard keep.
+    pub history_bytes_max: usize,
     /// Events in one run, at least 1 and at most what a ring holds.
     pub run_events_max: usize,
     /// A turn ends when one topic has accepted so many events, so that rings are flushed before
@@ -36,6 +37,8 @@ pub struct ShardLimits {
     pub turn_topic_events_max: usize,
     /// A turn ends when all topics together have accepted so many events.
     pub turn_events_max: usize,
+    /// A turn ends when their text together has so many bytes.
+    pub turn_bytes_max: usize,
     /// A turn ends after so many requests.
     pub turn_requests_max: usize,
     /// Topics in all shards.
@@ -44,14 +47,11 @@ pub struct ShardLimits {
     pub auto_create: bool,
 }
 
-/// What became of one message of a batch.
-#[derive(Debug, Clone, Copy)]
-enum Outcome {
-    Waiting,
-    Accepted { topic: usize, accepted: Accepted },
-    NoTopic,
-    TooManyTopics,
-}
+/// Topics that are looked at to find one that keeps much.
+const FATTEST_OF: usize = 8;
+
+/// Runs that histories lose at the start of a turn while the budget is used up.
+const RELIEF_RUNS_MAX: usize = 256;
 
 /// A batch whose messages are being accepted.
 #[derive(Debug)]
@@ -60,14 +60,12 @@ struct Batch {
     outcomes: Vec<Outcome>,
 }
 
-/// A topic and the messages that wait to be accepted by it: (batch, item).
+/// An answer to somebody who is no connection.
 #[derive(Debug)]
-struct Slot {
-    topic: Topic,
-    waiting: Vec<(usize, usize)>,
-    /// The last turn in which the topic got messages, and how many.
-    turn: u64,
-    turn_events: usize,
+enum Told {
+    Created(oneshot::Sender<Created>, Created),
+    Deleted(oneshot::Sender<bool>, bool),
+    Fenced(oneshot::Sender<()>),
 }
 
 /// One shard. See the module.
@@ -76,59 +74,49 @@ pub struct Shard {
     index: usize,
     inbox: Arc<Inbox>,
     limits: ShardLimits,
-    counters: Arc<ShardCounters>,
-    /// Topics in all shards.
-    topics_total: Arc<AtomicUsize>,
-    names: AHashMap<Arc<str>, usize>,
-    slots: Vec<Option<Slot>>,
-    free: Vec<usize>,
-    /// Slots with waiting messages, in the order of their first.
+    shared: Shared,
+    table: Table,
+    /// Places with waiting messages, in the order of their first.
     touched: Vec<usize>,
+    /// Places whose subscribers have changed.
+    changed: Vec<usize>,
     batches: Vec<Batch>,
     /// What became of one topic's waiting messages; here so that its memory is used again.
     accepted: Vec<Accepted>,
+    told: Vec<Told>,
     turns: u64,
-    /// One for each thread.
-    deliveries: Vec<Delivery>,
-    epochs: u64,
-    /// The newest run.
-    newest: Stamp,
+    /// The budget is used up, as seen at the start of the turn.
+    is_over_budget: bool,
+    /// Where the search for topics that keep much goes on.
+    looked_at: usize,
+    /// What waits for each core.
+    outgoing: Vec<Vec<Item>>,
 }
 
 impl Shard {
-    /// Shard `index` of as many as there are threads.
+    /// Shard `index` of as many as there are cores.
     pub fn new(
         index: usize,
-        threads: usize,
+        cores: usize,
         inbox: Arc<Inbox>,
         limits: ShardLimits,
-        counters: Arc<ShardCounters>,
-        topics_total: Arc<AtomicUsize>,
+        shared: Shared,
     ) -> Self {
         Self {
             index,
             inbox,
             limits,
-            counters,
-            topics_total,
-            names: AHashMap::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            table: Table::new(index, cores, shared.clone()),
+            shared,
             touched: Vec::new(),
+            changed: Vec::new(),
             batches: Vec::new(),
             accepted: Vec::new(),
+            told: Vec::new(),
             turns: 0,
-            deliveries: (0..threads)
-                .map(|_| Delivery {
-                    shard: index,
-                    ..Delivery::default()
-                })
-                .collect(),
-            epochs: 0,
-            newest: Stamp {
-                shard: index,
-                serial: 0,
-            },
+            is_over_budget: false,
+            looked_at: 0,
+            outgoing: (0..cores).map(|_| Vec::new()).collect(),
         }
     }
 
@@ -137,48 +125,66 @@ impl Shard {
         !self.inbox.is_empty()
     }
 
-    /// One turn at the time `ts`. Hands each thread's delivery to `deliver`, by the thread's
-    /// index. May hand over several for one thread, in their order.
+    /// One turn at the time `ts`. Hands each core's delivery to `deliver`, by the core's index.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
         self.turns = self.turns.wrapping_add(1);
-        let mut accepting = 0;
+        self.is_over_budget = self.shared.budget.is_over();
+        if self.is_over_budget {
+            self.relieve();
+        }
+        let (mut events, mut bytes) = (0, 0);
         for _ in 0..self.limits.turn_requests_max {
             let Some(request) = self.inbox.pop() else {
                 break;
             };
             if let Request::Publish(publishes) = request {
-                accepting += publishes.items.len();
+                events += publishes.items.len();
+                bytes += publishes.text.len();
                 let fullest = self.gather(publishes);
                 if fullest >= self.limits.turn_topic_events_max
-                    || accepting >= self.limits.turn_events_max
+                    || events >= self.limits.turn_events_max
+                    || bytes >= self.limits.turn_bytes_max
                 {
                     break;
                 }
             } else {
-                self.accept_waiting(ts, deliver);
-                self.handle(request, ts, deliver);
+                self.accept_waiting(ts);
+                self.handle(request, ts);
             }
         }
-        self.accept_waiting(ts, deliver);
+        self.accept_waiting(ts);
+        self.publish();
         self.hand_over(deliver);
+        for told in self.told.drain(..) {
+            told.send();
+        }
         self.inbox.wake_refused();
     }
 
     fn hand_over(&mut self, deliver: &mut impl FnMut(usize, Delivery)) {
-        for (thread, delivery) in self.deliveries.iter_mut().enumerate() {
-            if !delivery.is_empty() {
-                let empty = Delivery {
-                    shard: self.index,
-                    ..Delivery::default()
-                };
-                deliver(thread, std::mem::replace(delivery, empty));
+        for (core, items) in self.outgoing.iter_mut().enumerate() {
+            if !items.is_empty() {
+                let items = std::mem::take(items);
+                let shard = self.index;
+                deliver(core, Delivery { shard, items });
             }
         }
     }
 
-    fn reply(&mut self, reply: Reply) {
-        if let Some(delivery) = self.deliveries.get_mut(reply.to.address().home as usize) {
-            delivery.replies.push(reply);
+    /// Shows others what has changed.
+    fn publish(&mut self) {
+        for place in self.changed.drain(..) {
+            if let Some(slot) = self.table.slot(place) {
+                slot.is_changed = false;
+                slot.topic.publish_audiences();
+            }
+        }
+        self.table.publish();
+    }
+
+    fn reply(&mut self, to: ConnectionId, ts: Timestamp, said: Said) {
+        if let Some(items) = self.outgoing.get_mut(to.core()) {
+            items.push(Item::Reply(Reply { to, ts, said }));
         }
     }
 
@@ -190,8 +196,10 @@ impl Shard {
         let mut outcomes = Vec::with_capacity(publishes.items.len());
         for (index, item) in publishes.items.iter().enumerate() {
             let outcome = match self.find_or_create(publishes.topic(item)) {
+                _ if self.is_over_budget => Outcome::Refused(Refusal::NoMemory),
+                Err(refusal) => Outcome::Refused(refusal),
                 Ok(place) => {
-                    if let Some(slot) = self.slots.get_mut(place).and_then(Option::as_mut) {
+                    if let Some(slot) = self.table.slot(place) {
                         if slot.waiting.is_empty() {
                             self.touched.push(place);
                         }
@@ -205,7 +213,6 @@ impl Shard {
                     }
                     Outcome::Waiting
                 }
-                Err(outcome) => outcome,
             };
             outcomes.push(outcome);
         }
@@ -216,44 +223,44 @@ impl Shard {
         fullest
     }
 
-    /// Accepts all gathered messages, topic by topic, then answers them, batch by batch.
-    fn accept_waiting(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
+    /// Accepts all gathered messages, topic by topic, then answers them, batch by batch: events
+    /// come before the acks of those who sent them.
+    fn accept_waiting(&mut self, ts: Timestamp) {
         if self.batches.is_empty() {
             return;
-        }
-        // A subscribe ack must be with its connection before any event that follows it is on the
-        // ring: the connection's thread may be flushing that ring right now.
-        if self
-            .deliveries
-            .iter()
-            .any(|delivery| !delivery.replies.is_empty())
-        {
-            self.hand_over(deliver);
         }
         let mut touched = std::mem::take(&mut self.touched);
         for place in touched.drain(..) {
             self.accept_topic(place, ts);
+            self.bound_histories(place);
         }
         self.touched = touched;
         let mut batches = std::mem::take(&mut self.batches);
         for batch in batches.drain(..) {
-            self.answer(batch, ts);
+            let Batch {
+                publishes,
+                outcomes,
+            } = batch;
+            let to = publishes.publisher;
+            let said = Said::Published {
+                publishes,
+                outcomes,
+            };
+            self.reply(to, ts, said);
         }
         self.batches = batches;
     }
 
     fn accept_topic(&mut self, place: usize, ts: Timestamp) {
         let Self {
-            slots,
+            table,
             batches,
-            deliveries,
+            outgoing,
             limits,
             accepted,
-            newest,
             ..
         } = self;
-        let Some(Slot { topic, waiting, .. }) = slots.get_mut(place).and_then(Option::as_mut)
-        else {
+        let Some(Slot { topic, waiting, .. }) = table.slot(place) else {
             return;
         };
         let message = |&(batch, index): &(usize, usize)| {
@@ -268,95 +275,72 @@ impl Shard {
             waiting.iter().map(message),
             ts,
             limits.run_events_max,
-            newest,
             |outcome| accepted.push(outcome),
-            |subscriber| {
-                if let Some(delivery) = deliveries.get_mut(subscriber.address().home as usize) {
-                    delivery.dirty.push(subscriber.clone());
+            |core, run, to| {
+                if let Some(items) = outgoing.get_mut(core) {
+                    items.push(Item::Events { run, to });
                 }
             },
         );
-        for (&(batch, index), &accepted) in waiting.iter().zip(&*accepted) {
+        for (&(batch, index), &Accepted { seq, matched }) in waiting.iter().zip(&*accepted) {
             if let Some(outcome) = batches
                 .get_mut(batch)
                 .and_then(|batch| batch.outcomes.get_mut(index))
             {
-                *outcome = Outcome::Accepted {
-                    topic: place,
-                    accepted,
-                };
+                *outcome = Outcome::Accepted { seq, matched };
             }
         }
         waiting.clear();
-    }
-
-    /// One reply with the acks and errors of a whole batch, in its order.
-    fn answer(&mut self, batch: Batch, ts: Timestamp) {
-        let Batch {
-            publishes,
-            outcomes,
-        } = batch;
-        let mut frames = Vec::with_capacity(outcomes.len() * 192);
-        for (item, outcome) in publishes.items.iter().zip(outcomes) {
-            let request_id = Some(publishes.request_id(item))
-                .filter(|id| !id.is_empty())
-                .map(RequestId::trusted);
-            let topic = publishes.topic(item);
-            match outcome {
-                Outcome::Accepted {
-                    topic,
-                    accepted:
-                        Accepted {
-                            seq,
-                            matched,
-                            dropped,
-                        },
-                } => {
-                    if let Some(slot) = self
-                        .slots
-                        .get(topic)
-                        .and_then(Option::as_ref)
-                        .filter(|_| item.ack)
-                    {
-                        let name = slot.topic.name_json();
-                        reply::ack_publish(
-                            &mut frames,
-                            request_id,
-                            name,
-                            ts,
-                            seq,
-                            matched,
-                            dropped,
-                        );
-                    }
-                }
-                Outcome::NoTopic => no_topic(&mut frames, request_id, topic, ts),
-                Outcome::TooManyTopics => {
-                    too_many_topics(&mut frames, request_id, self.limits.topics_max, ts);
-                }
-                Outcome::Waiting => {
-                    let message = "The message was not accepted";
-                    reply::error(&mut frames, request_id, ErrorCode::Internal, message, ts);
-                }
-            }
+        if waiting.capacity() > limits.turn_topic_events_max.saturating_mul(2) {
+            waiting.shrink_to(limits.turn_topic_events_max);
         }
-        self.reply(Reply {
-            frames,
-            replay: Vec::new(),
-            order: Order::BeforeRing,
-            commands: u32::try_from(publishes.items.len()).unwrap_or(u32::MAX),
-            request_bytes: publishes.text.len(),
-            membership: None,
-            to: publishes.publisher,
-        });
     }
 
-    fn handle(
-        &mut self,
-        request: Request,
-        ts: Timestamp,
-        deliver: &mut impl FnMut(usize, Delivery),
-    ) {
+    /// While histories keep more than they may, those that keep most lose their oldest: the topic
+    /// at `place`, which has just grown, or one of a few others.
+    fn bound_histories(&mut self, place: usize) {
+        while self.history_bytes() > self.limits.history_bytes_max {
+            self.shorten_fattest(Some(place));
+        }
+    }
+
+    /// The budget is used up: histories lose their oldest, so much in one turn.
+    fn relieve(&mut self) {
+        for _ in 0..RELIEF_RUNS_MAX {
+            if self.history_bytes() == 0 {
+                break;
+            }
+            self.shorten_fattest(None);
+        }
+        self.is_over_budget = self.shared.budget.is_over();
+    }
+
+    fn history_bytes(&self) -> usize {
+        usize::try_from(self.shared.counters.history_bytes.value()).unwrap_or(usize::MAX)
+    }
+
+    /// Takes the oldest run from the topic that keeps most: of `place` and a few others, others
+    /// each time. To look at all topics would take too long.
+    fn shorten_fattest(&mut self, place: Option<usize>) {
+        let mut fattest = (0, 0);
+        for other in place.into_iter().chain(self.look_around()) {
+            let slot = self.table.slot(other);
+            fattest = fattest.max((slot.map_or(0, |slot| slot.topic.history_bytes()), other));
+        }
+        if let Some(slot) = self.table.slot(fattest.1) {
+            slot.topic.forget_oldest();
+        }
+    }
+
+    /// The next few places.
+    fn look_around(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let places = self.table.places().max(1);
+        let from = self.looked_at;
+        self.looked_at = (from + FATTEST_OF) % places;
+        (0..FATTEST_OF).map(move |step| (from + step) % places)
+    }
+
+    fn handle(&mut self, request: Request, ts: Timestamp) {
         match request {
             // Turns gather publishes themselves, to see how many there are.
             Request::Publish(publishes) => {
@@ -366,230 +350,182 @@ impl Shard {
                 subscriber,
                 topic,
                 replay,
+                is_inline,
                 request_id,
             } => {
-                self.subscribe(subscriber, &topic, &replay, request_id.as_deref(), ts);
+                let said = self.subscribe(subscriber, topic, &replay, is_inline, request_id);
+                self.reply(subscriber, ts, said);
             }
             Request::Unsubscribe {
                 subscriber,
                 topic,
                 request_id,
             } => {
-                self.unsubscribe(subscriber, &topic, request_id.as_deref(), ts);
+                let left = self
+                    .table
+                    .find(&topic)
+                    .and_then(|place| self.remove(place, subscriber));
+                let said = Said::Unsubscribed {
+                    request_id,
+                    topic,
+                    left,
+                };
+                self.reply(subscriber, ts, said);
             }
-            Request::Leave { connection, topics } => self.leave(connection, &topics),
-            Request::Create { name, reply } => answer(reply, self.create(&name)),
-            Request::Delete { name, reply } => answer(reply, self.delete(&name, ts)),
-            Request::Describe { reply } => {
-                answer(
-                    reply,
-                    self.slots
-                        .iter()
-                        .flatten()
-                        .map(|slot| slot.topic.stats())
-                        .collect(),
-                );
+            Request::Fetch { subscriber, wanted } => {
+                let piece = self.piece(&wanted);
+                self.reply(subscriber, ts, Said::Replayed(piece));
             }
-            Request::Fence { reply } => {
-                self.hand_over(deliver);
-                answer(reply, ());
+            Request::Leave { connection, topics } => {
+                for entry in topics {
+                    if let Some(place) = self.table.find_entry(&entry) {
+                        self.remove(place, connection);
+                    }
+                }
             }
+            Request::Create { name, reply } => {
+                let created = self.create(&name).err().unwrap_or(Created::Created);
+                self.told.push(Told::Created(reply, created));
+            }
+            Request::Delete { name, reply } => {
+                let is_deleted = self.delete(&name, ts);
+                self.told.push(Told::Deleted(reply, is_deleted));
+            }
+            Request::Fence { reply } => self.told.push(Told::Fenced(reply)),
         }
     }
 
     fn subscribe(
         &mut self,
-        subscriber: OutboxSender,
-        name: &str,
+        subscriber: ConnectionId,
+        name: Box<str>,
         replay: &Replay,
-        request_id: Option<&str>,
-        ts: Timestamp,
-    ) {
-        let request_id = request_id.map(RequestId::trusted);
-        let found = self.find_or_create(name);
-        // The ring may hold events that the replay repeats, or those of a subscription that ended
-        // before: they come first.
-        let mut answered = one_command(subscriber.clone(), self.newest);
-        match found.map(|place| self.slots.get_mut(place).and_then(Option::as_mut)) {
-            Ok(Some(Slot { topic, .. })) => {
-                let (kept, recovered) = match replay {
-                    Replay::None => (Vec::new(), None),
-                    Replay::Last(wanted) => (topic.newest(*wanted), None),
-                    Replay::Since { epoch, seq } => {
-                        let (kept, recovered) = topic.since(epoch, *seq);
-                        (kept, Some(recovered))
-                    }
-                };
-                reply::ack_subscribe(
-                    &mut answered.frames,
+        is_inline: bool,
+        request_id: Option<Box<str>>,
+    ) -> Said {
+        let found = self.find_or_create(&name).and_then(|place| {
+            if self.is_over_budget {
+                Err(Refusal::NoMemory)
+            } else {
+                Ok(place)
+            }
+        });
+        let found = found.and_then(|place| {
+            let slot = self.table.slot(place).ok_or(Refusal::NoTopic)?;
+            Ok((place, slot))
+        });
+        let (place, slot) = match found {
+            Ok(found) => found,
+            Err(refusal) => {
+                return Said::Refused {
                     request_id,
-                    topic.name_json(),
-                    ts,
-                    topic.epoch(),
-                    topic.seq(),
-                    recovered,
-                );
-                answered.replay = kept;
-                if topic.subscribe(subscriber) {
-                    answered.membership = Some(Membership::Joined(Arc::clone(topic.name())));
-                }
+                    topic: name,
+                    refusal,
+                };
             }
-            Ok(None) | Err(Outcome::NoTopic) => {
-                no_topic(&mut answered.frames, request_id, name, ts);
+        };
+        let (wanted, recovered) = match replay {
+            Replay::None => (None, None),
+            Replay::Last(wanted) => (slot.topic.newest(*wanted), None),
+            Replay::Since { epoch, seq } => {
+                let (wanted, recovered) = slot.topic.since(epoch, *seq);
+                (wanted, Some(recovered))
             }
-            Err(_) => too_many_topics(&mut answered.frames, request_id, self.limits.topics_max, ts),
+        };
+        let replay = wanted.map(|wanted| {
+            let piece = is_inline.then(|| slot.topic.piece(&wanted));
+            (piece, wanted)
+        });
+        let is_new = slot.topic.subscribe(subscriber);
+        let said = Said::Subscribed {
+            request_id,
+            topic: Arc::clone(slot.topic.entry()),
+            seq: slot.topic.seq(),
+            recovered,
+            is_new,
+            replay,
+        };
+        if is_new {
+            note_change(&mut self.changed, place, slot);
         }
-        self.reply(answered);
+        said
     }
 
-    fn unsubscribe(
-        &mut self,
-        subscriber: OutboxSender,
-        name: &str,
-        request_id: Option<&str>,
-        ts: Timestamp,
-    ) {
-        let mut answered = one_command(subscriber, self.newest);
-        let request_id = request_id.map(RequestId::trusted);
-        let slot = self
-            .names
-            .get(name)
-            .and_then(|place| self.slots.get_mut(*place))
-            .and_then(Option::as_mut);
-        if let Some(Slot { topic, .. }) = slot {
-            if topic.unsubscribe(answered.to.id()) {
-                answered.membership = Some(Membership::Left(Arc::clone(topic.name())));
-            }
-            reply::ack_unsubscribe(&mut answered.frames, request_id, topic.name_json(), ts);
-        } else {
-            reply::ack_unsubscribe(
-                &mut answered.frames,
-                request_id,
-                &reply::json_string(name),
-                ts,
-            );
+    /// Ends a subscription; the topic, if there was one.
+    fn remove(&mut self, place: usize, subscriber: ConnectionId) -> Option<Arc<TopicEntry>> {
+        let slot = self.table.slot(place)?;
+        if !slot.topic.unsubscribe(subscriber) {
+            return None;
         }
-        self.reply(answered);
+        note_change(&mut self.changed, place, slot);
+        Some(Arc::clone(slot.topic.entry()))
     }
 
-    fn leave(&mut self, connection: ConnectionId, topics: &[Arc<str>]) {
-        for name in topics {
-            let slot = self
-                .names
-                .get(name)
-                .and_then(|place| self.slots.get_mut(*place));
-            if let Some(Slot { topic, .. }) = slot.and_then(Option::as_mut) {
-                topic.unsubscribe(connection);
-            }
-        }
-    }
-
-    fn find_or_create(&mut self, name: &str) -> Result<usize, Outcome> {
-        match self.names.get(name) {
-            Some(place) => Ok(*place),
-            None if !self.limits.auto_create => Err(Outcome::NoTopic),
-            None => match self.create(name) {
-                Created::LimitReached => Err(Outcome::TooManyTopics),
-                Created::Created | Created::Exists => {
-                    self.names.get(name).copied().ok_or(Outcome::NoTopic)
-                }
+    /// The next piece of a replay; all of it is lost if its topic has ended.
+    fn piece(&mut self, wanted: &Fetch) -> Piece {
+        let place = self.table.find_entry(&wanted.topic);
+        match place.and_then(|place| self.table.slot(place)) {
+            Some(slot) => slot.topic.piece(wanted),
+            None => Piece {
+                kept: Vec::new(),
+                next: wanted.last + 1,
+                lost: wanted.last + 1 - wanted.first,
             },
         }
     }
 
-    fn create(&mut self, name: &str) -> Created {
-        if self.names.contains_key(name) || check_topic_name(name).is_err() {
-            return Created::Exists;
+    fn find_or_create(&mut self, name: &str) -> Result<usize, Refusal> {
+        match self.table.find(name) {
+            Some(place) => Ok(place),
+            None if !self.limits.auto_create => Err(Refusal::NoTopic),
+            None => self.create(name).map_err(|created| match created {
+                Created::LimitReached => Refusal::TooManyTopics(self.limits.topics_max),
+                Created::NoMemory => Refusal::NoMemory,
+                Created::Created | Created::Exists => Refusal::NoTopic,
+            }),
         }
-        // Relaxed: the count guards nothing but itself.
-        let counted =
-            self.topics_total
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| {
-                    (total < self.limits.topics_max).then_some(total + 1)
-                });
-        if counted.is_err() {
-            return Created::LimitReached;
+    }
+
+    fn create(&mut self, name: &str) -> Result<usize, Created> {
+        if self.table.find(name).is_some() || check_topic_name(name).is_err() {
+            return Err(Created::Exists);
         }
-        self.epochs += 1;
-        let epoch = format!(
-            "{:016x}",
-            ahash::RandomState::new().hash_one((self.index, self.epochs))
-        );
-        let name: Arc<str> = name.into();
-        let topic = Topic::new(
-            Arc::clone(&name),
-            epoch.into_boxed_str(),
-            self.limits.history_events_max,
-            Arc::clone(&self.counters),
-        );
-        let slot = Some(Slot {
-            topic,
-            waiting: Vec::new(),
-            turn: 0,
-            turn_events: 0,
-        });
-        let place = self.free.pop().unwrap_or(self.slots.len());
-        match self.slots.get_mut(place) {
-            Some(free) => *free = slot,
-            None => self.slots.push(slot),
+        if self.is_over_budget {
+            return Err(Created::NoMemory);
         }
-        self.names.insert(name, place);
-        Created::Created
+        let (history, topics_max) = (self.limits.history_events_max, self.limits.topics_max);
+        let place = self.table.create(name, history, topics_max);
+        place.ok_or(Created::LimitReached)
     }
 
     fn delete(&mut self, name: &str, ts: Timestamp) -> bool {
-        let Some(place) = self.names.remove(name) else {
+        let Some(mut topic) = self.table.remove(name) else {
             return false;
         };
-        let Some(Slot { topic, .. }) = self.slots.get_mut(place).and_then(Option::take) else {
-            return false;
-        };
-        self.free.push(place);
-        self.topics_total.fetch_sub(1, Ordering::Relaxed);
-        let name = Arc::clone(topic.name());
-        let mut frame = Vec::new();
-        reply::info_topic_deleted(&mut frame, topic.name_json(), ts);
-        for subscriber in topic.into_subscribers().iter() {
-            self.reply(Reply {
-                frames: frame.clone(),
-                commands: 0,
-                membership: Some(Membership::Left(Arc::clone(&name))),
-                ..one_command(subscriber.clone(), self.newest)
-            });
+        while topic.history_bytes() > 0 {
+            topic.forget_oldest();
+        }
+        let entry = Arc::clone(topic.entry());
+        for subscriber in topic.subscribers() {
+            self.reply(subscriber, ts, Said::TopicDeleted(Arc::clone(&entry)));
         }
         true
     }
 }
 
-/// A reply to one command, still without a frame, behind all events up to the run `newest`.
-fn one_command(to: OutboxSender, newest: Stamp) -> Reply {
-    Reply {
-        to,
-        frames: Vec::new(),
-        replay: Vec::new(),
-        order: Order::AfterRun(newest),
-        commands: 1,
-        request_bytes: 0,
-        membership: None,
+fn note_change(changed: &mut Vec<usize>, place: usize, slot: &mut Slot) {
+    if !std::mem::replace(&mut slot.is_changed, true) {
+        changed.push(place);
     }
 }
 
-fn no_topic(frames: &mut Vec<u8>, request_id: Option<RequestId<'_>>, topic: &str, ts: Timestamp) {
-    let message = format!("Topic '{topic}' does not exist");
-    reply::error(frames, request_id, ErrorCode::TopicNotFound, &message, ts);
-}
-
-fn too_many_topics(
-    frames: &mut Vec<u8>,
-    request_id: Option<RequestId<'_>>,
-    topics_max: usize,
-    ts: Timestamp,
-) {
-    let message = format!("No room for another topic: MAX_TOPICS is {topics_max}");
-    reply::error(frames, request_id, ErrorCode::LimitExceeded, &message, ts);
-}
-
-/// Whoever asked may have gone; then nobody misses the answer.
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
-    drop(reply.send(value));
+impl Told {
+    /// Whoever asked may have gone; then nobody misses the answer.
+    fn send(self) {
+        match self {
+            Self::Created(reply, created) => drop(reply.send(created)),
+            Self::Deleted(reply, deleted) => drop(reply.send(deleted)),
+            Self::Fenced(reply) => drop(reply.send(())),
+        }
+    }
 }

@@ -1,191 +1,175 @@
-//! Who receives a topic: the shard's own list, and the snapshot of it that fan-out walks.
+//! Who receives a topic: for each core the shard's own list, and the snapshot of it that the core
+//! fans out over.
 //!
-//! The list is made of pages, shared with the last snapshot until they change. One subscribe
-//! copies one page and the list of pages, so a storm of n subscribes costs n, not n². The snapshot
-//! is published once for all changes of a turn, just before it is needed.
+//! A snapshot is published once for all changes of a turn, at its end or just before an event is
+//! handed over, and always in the turn of the change: nobody who has left is kept by a quiet topic.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use arc_swap::{ArcSwap, Guard};
 
-use super::outbox::{ConnectionId, OutboxSender};
+use super::ConnectionId;
+use super::directory::{Audience, TopicEntry};
 
-/// Subscribers in one page: what one change copies at most.
-const PAGE: usize = 64;
-
-/// A dense, immutable list of subscribers.
-#[derive(Debug, Default, Clone)]
-pub struct Snapshot {
-    #[expect(
-        clippy::rc_buffer,
-        reason = "a page that no snapshot shares grows in place"
-    )]
-    pages: Vec<Arc<Vec<OutboxSender>>>,
-}
-
-impl Snapshot {
-    /// Each subscriber once, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = &OutboxSender> {
-        self.pages.iter().flat_map(|page| page.iter())
-    }
-
-    fn push(&mut self, subscriber: OutboxSender) {
-        match self.pages.last_mut() {
-            Some(page) if page.len() < PAGE => Arc::make_mut(page).push(subscriber),
-            _ => self.pages.push(Arc::new(vec![subscriber])),
-        }
-    }
-
-    fn pop(&mut self) -> Option<OutboxSender> {
-        let page = Arc::make_mut(self.pages.last_mut()?);
-        let last = page.pop();
-        if page.is_empty() {
-            self.pages.pop();
-        }
-        last
-    }
-
-    fn replace(&mut self, place: usize, subscriber: OutboxSender) {
-        if let Some(slot) = self
-            .pages
-            .get_mut(place / PAGE)
-            .and_then(|page| Arc::make_mut(page).get_mut(place % PAGE))
-        {
-            *slot = subscriber;
-        }
-    }
-}
-
-/// The subscribers of one topic, changed by its shard alone.
+/// The subscribers of one topic, by core; changed by its shard alone.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    list: Snapshot,
+    /// Cores that have any.
+    cores: Vec<(usize, OnCore)>,
+}
+
+#[derive(Debug, Default)]
+struct OnCore {
+    list: Audience,
     /// Where in `list` each connection stands.
     places: AHashMap<ConnectionId, usize>,
-    published: ArcSwap<Snapshot>,
+    published: Arc<Audience>,
     /// `list` has changed since it was published.
-    stale: bool,
+    is_stale: bool,
 }
 
 impl Subscribers {
     /// Adds a connection; false if it was there already.
-    pub(crate) fn insert(&mut self, subscriber: OutboxSender) -> bool {
+    pub(crate) fn insert(&mut self, subscriber: ConnectionId) -> bool {
+        let core = subscriber.core();
+        let index = self.cores.iter().position(|(of, _)| *of == core);
+        let index = index.unwrap_or_else(|| {
+            self.cores.reserve_exact(1);
+            self.cores.push((core, OnCore::default()));
+            self.cores.len() - 1
+        });
+        self.cores
+            .get_mut(index)
+            .is_some_and(|(_, of)| of.insert(subscriber))
+    }
+
+    /// Removes a connection; false if it was not there.
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> bool {
+        let mut cores = self.cores.iter_mut();
+        cores
+            .find(|(of, _)| *of == id.core())
+            .is_some_and(|(_, of)| of.remove(id))
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.cores.iter().map(|(_, of)| of.places.len()).sum()
+    }
+
+    /// Publishes what has changed to `entry`.
+    pub(crate) fn publish(&mut self, entry: &TopicEntry) {
+        self.cores.retain_mut(|(core, of)| {
+            if of.is_stale {
+                of.is_stale = false;
+                let is_empty = of.list.is_empty();
+                of.published = Arc::new(of.list.clone());
+                entry.set_audience(*core, (!is_empty).then(|| Arc::clone(&of.published)));
+            }
+            !of.list.is_empty()
+        });
+    }
+
+    /// The snapshot for each core that has any, with every change so far in it.
+    pub(crate) fn audiences(
+        &mut self,
+        entry: &TopicEntry,
+    ) -> impl Iterator<Item = (usize, &Arc<Audience>)> {
+        if self.cores.iter().any(|(_, of)| of.is_stale) {
+            self.publish(entry);
+        }
+        self.cores.iter().map(|(core, of)| (*core, &of.published))
+    }
+
+    /// Each of them once.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ConnectionId> {
+        self.cores.iter().flat_map(|(_, of)| of.list.iter().copied())
+    }
+}
+
+impl OnCore {
+    fn insert(&mut self, subscriber: ConnectionId) -> bool {
         let place = self.places.len();
-        match self.places.entry(subscriber.id()) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(vacant) => {
+        match self.places.entry(subscriber) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
                 vacant.insert(place);
                 self.list.push(subscriber);
-                self.stale = true;
+                self.is_stale = true;
                 true
             }
         }
     }
 
-    /// Removes a connection; false if it was not there.
-    pub(crate) fn remove(&mut self, id: ConnectionId) -> bool {
+    fn remove(&mut self, id: ConnectionId) -> bool {
         let Some(place) = self.places.remove(&id) else {
             return false;
         };
-        self.stale = true;
-        // The last one takes the free place.
-        if let Some(last) = self.list.pop()
-            && last.id() != id
-        {
-            self.places.insert(last.id(), place);
-            self.list.replace(place, last);
+        self.is_stale = true;
+        if let Some(moved) = self.list.remove(place) {
+            self.places.insert(moved, place);
         }
-        // A topic that nobody listens to any more may stay quiet, and the last snapshot would keep
-        // the rings of all who were there.
         if self.places.is_empty() {
             self.places = AHashMap::new();
-            self.publish();
         }
         true
-    }
-
-    fn publish(&mut self) {
-        self.published.store(Arc::new(self.list.clone()));
-        self.stale = false;
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
-    }
-
-    /// The snapshot with every change so far in it.
-    pub(crate) fn snapshot(&mut self) -> Guard<Arc<Snapshot>> {
-        if self.stale {
-            self.publish();
-        }
-        self.published.load()
-    }
-
-    /// Gives up the list, for a topic that ends.
-    pub(crate) fn into_list(self) -> Snapshot {
-        self.list
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::outbox::{Address, outbox};
+    use super::super::directory::tests::entry;
     use super::*;
 
-    fn subscriber(id: u64) -> OutboxSender {
-        outbox(ConnectionId(id), Address { home: 0, slot: 0 }, 1, false).0
+    fn subscriber(number: u64) -> ConnectionId {
+        ConnectionId::new(0, u32::try_from(number).expect("small"), 1)
     }
 
-    fn ids(subscribers: &mut Subscribers) -> Vec<u64> {
-        let mut ids: Vec<_> = subscribers.snapshot().iter().map(|s| s.id().0).collect();
+    fn ids(subscribers: &mut Subscribers, entry: &TopicEntry) -> Vec<usize> {
+        let mut ids: Vec<_> = subscribers
+            .audiences(entry)
+            .flat_map(|(_, to)| to.iter().map(|id| id.slot()).collect::<Vec<_>>())
+            .collect();
         ids.sort_unstable();
         ids
     }
 
     #[test]
     fn a_snapshot_has_each_subscriber_once_after_any_changes() {
-        let mut subscribers = Subscribers::default();
+        let (mut subscribers, entry) = (Subscribers::default(), entry("t"));
         let mut expected = std::collections::BTreeSet::new();
         let mut seed = 7_u64;
         for _ in 0..20_000 {
             seed = seed
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let id = (seed >> 33) % 300;
+            let number = (seed >> 33) % 300;
+            let (id, place) = (subscriber(number), subscriber(number).slot());
             if seed >> 63 == 0 {
-                assert_eq!(subscribers.insert(subscriber(id)), expected.insert(id));
+                assert_eq!(subscribers.insert(id), expected.insert(place));
             } else {
-                assert_eq!(subscribers.remove(ConnectionId(id)), expected.remove(&id));
+                assert_eq!(subscribers.remove(id), expected.remove(&place));
             }
             if seed.is_multiple_of(97) {
-                assert_eq!(
-                    ids(&mut subscribers),
-                    expected.iter().copied().collect::<Vec<_>>()
-                );
+                let wanted: Vec<_> = expected.iter().copied().collect();
+                assert_eq!(ids(&mut subscribers, &entry), wanted);
+                assert_eq!(entry.subscribers(), wanted.len());
             }
         }
         assert_eq!(subscribers.len(), expected.len());
     }
 
     #[test]
-    fn nobody_is_kept_by_a_topic_that_all_have_left() {
-        let mut subscribers = Subscribers::default();
-        let (sender, receiver) = outbox(ConnectionId(1), Address { home: 0, slot: 0 }, 1, false);
-        assert!(subscribers.insert(sender));
-        drop(subscribers.snapshot());
-        assert!(subscribers.remove(receiver.id()));
-        assert_eq!(receiver.senders(), 0);
-    }
-
-    #[test]
     fn a_snapshot_does_not_change_under_its_reader() {
-        let mut subscribers = Subscribers::default();
+        let (mut subscribers, entry) = (Subscribers::default(), entry("t"));
         (0..100).for_each(|id| assert!(subscribers.insert(subscriber(id))));
-        let before = Arc::clone(&subscribers.snapshot());
-        (0..100).for_each(|id| assert!(subscribers.remove(ConnectionId(id))));
-        assert_eq!(before.iter().count(), 100);
-        assert_eq!(subscribers.snapshot().iter().count(), 0);
+        let before: Vec<_> = subscribers
+            .audiences(&entry)
+            .map(|(_, to)| Arc::clone(to))
+            .collect();
+        (0..100).for_each(|id| assert!(subscribers.remove(subscriber(id))));
+        subscribers.publish(&entry);
+        assert_eq!(before.iter().map(|to| to.len()).sum::<usize>(), 100);
+        assert_eq!((entry.subscribers(), subscribers.len()), (0, 0));
     }
 }

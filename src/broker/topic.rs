@@ -1,37 +1,18 @@
-//! (5, 6, 7) One topic: its sequence, its history, its subscribers.
+//! (5, 6) One topic: its sequence, its history, its subscribers.
 //!
 //! `Topic::publish` is the way of a message through the broker: number it, encode it once, keep
-//! it, push it on every subscriber's ring. Only the topic's shard calls it.
+//! it, hand it to every core that has subscribers. Only the topic's shard calls it.
 
 use std::sync::Arc;
 
+use super::ConnectionId;
 use super::RUN_EVENTS_LIMIT;
-use super::history::{History, Kept};
-use super::outbox::{ConnectionId, OutboxSender, Pushed};
-use super::run::{RUN_BYTES_MAX, Run, Stamp};
-use super::subscribers::{Snapshot, Subscribers};
-use crate::metrics::{Counter, ShardCounters};
-use crate::protocol::frame::{EventTemplate, Timestamp};
-
-/// What one topic has done since it was created.
-#[derive(Debug, Default)]
-pub struct TopicCounters {
-    dropped: Counter,
-    shard: Arc<ShardCounters>,
-}
-
-impl TopicCounters {
-    /// Counts events of this topic that were pushed out of a ring; called by whoever saw them go.
-    pub(crate) fn count_dropped(&self, events: u64) {
-        self.dropped.add(events);
-        self.shard.dropped.add(events);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped.value()
-    }
-}
+use super::directory::{Audience, TopicEntry};
+use super::history::History;
+use super::ring::{Fetch, Piece};
+use super::run::{RUN_BYTES_MAX, Run};
+use super::subscribers::Subscribers;
+use crate::protocol::time::Timestamp;
 
 /// The answer to one accepted message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,76 +20,28 @@ pub(crate) struct Accepted {
     pub(crate) seq: u64,
     /// Rings that the event was offered to.
     pub(crate) matched: u64,
-    /// Older events that it pushed out of them.
-    pub(crate) dropped: u64,
-}
-
-/// A topic's numbers for `/stats`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicStats {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Messages accepted.
-    pub messages: u64,
-    /// Subscribers now.
-    pub subscribers: usize,
-    /// Events pushed out of full rings.
-    pub dropped: u64,
-    /// Payload bytes accepted.
-    pub bytes_in: u64,
-    /// Bytes of event frames offered to subscribers.
-    pub bytes_out: u64,
-    /// Sequence number of the newest message, 0 if none.
-    pub seq: u64,
 }
 
 #[derive(Debug)]
 pub(crate) struct Topic {
-    name: Arc<str>,
-    template: EventTemplate,
-    epoch: Box<str>,
+    entry: Arc<TopicEntry>,
     seq: u64,
-    bytes_in: u64,
-    bytes_out: u64,
     history: History,
     subscribers: Subscribers,
-    counters: Arc<TopicCounters>,
 }
 
 impl Topic {
-    pub(crate) fn new(
-        name: Arc<str>,
-        epoch: Box<str>,
-        history_events_max: usize,
-        shard: Arc<ShardCounters>,
-    ) -> Self {
+    pub(crate) fn new(entry: Arc<TopicEntry>, history_events_max: usize) -> Self {
         Self {
-            template: EventTemplate::new(&name),
-            name,
-            epoch,
+            entry,
             seq: 0,
-            bytes_in: 0,
-            bytes_out: 0,
             history: History::new(history_events_max),
             subscribers: Subscribers::default(),
-            counters: Arc::new(TopicCounters {
-                dropped: Counter::default(),
-                shard,
-            }),
         }
     }
 
-    pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// The name as a JSON string.
-    pub(crate) fn name_json(&self) -> &str {
-        self.template.topic_json()
-    }
-
-    pub(crate) fn epoch(&self) -> &str {
-        &self.epoch
+    pub(crate) fn entry(&self) -> &Arc<TopicEntry> {
+        &self.entry
     }
 
     /// Sequence number of the newest message, 0 if none.
@@ -116,25 +49,23 @@ impl Topic {
         self.seq
     }
 
-    /// Accepts `messages` (id and payload of each) in their order and offers them to every
-    /// subscriber. `newest` is the stamp of the shard's newest run, before and after. Calls
-    /// `accepted` for each message and `mark` for each subscriber that is to be flushed.
+    /// Accepts `messages` (id and payload of each) in their order. Calls `accepted` for each
+    /// message, and `send` for each core that has subscribers.
     pub(crate) fn publish<'m>(
         &mut self,
         messages: impl ExactSizeIterator<Item = (&'m str, &'m str)> + Clone,
         ts: Timestamp,
         run_events_max: usize,
-        newest: &mut Stamp,
         mut accepted: impl FnMut(Accepted),
-        mut mark: impl FnMut(&OutboxSender),
+        mut send: impl FnMut(usize, Arc<Run>, Arc<Audience>),
     ) {
         let mut rest = messages;
         while rest.len() > 0 {
-            newest.serial += 1;
-            let run = self.encode(&mut rest, ts, run_events_max, *newest);
-            let run = Arc::new(run);
-            self.history.push(Arc::clone(&run));
-            self.deliver(&run, &mut accepted, &mut mark);
+            let run = Arc::new(self.encode(&mut rest, ts, run_events_max));
+            self.deliver(&run, &mut accepted, &mut send);
+            let before = self.history.bytes();
+            self.history.push(run);
+            self.booked_history(before);
         }
     }
 
@@ -144,91 +75,88 @@ impl Topic {
         messages: &mut (impl Iterator<Item = (&'m str, &'m str)> + Clone),
         ts: Timestamp,
         run_events_max: usize,
-        stamp: Stamp,
     ) -> Run {
+        let template = &self.entry.template;
         let run_events_max = run_events_max.clamp(1, RUN_EVENTS_LIMIT);
         let mut taken = 0;
         let mut bytes = 0;
         for (id, payload) in messages.clone().take(run_events_max) {
             let seq = self.seq + taken as u64 + 1;
-            let frame = self.template.encoded_len(id, payload, seq);
+            let frame = template.encoded_len(id, payload, seq);
             if taken > 0 && bytes + frame > RUN_BYTES_MAX {
                 break;
             }
             bytes += frame;
             taken += 1;
         }
+        let first_seq = self.seq + 1;
         let mut frames = Vec::with_capacity(bytes);
         let mut ends = [0_u32; RUN_EVENTS_LIMIT];
         let mut payload_bytes = 0;
         for ((id, payload), end) in messages.take(taken).zip(&mut ends) {
             self.seq += 1;
             payload_bytes += payload.len() as u64;
-            self.template.encode(&mut frames, id, payload, ts, self.seq);
+            template.encode(&mut frames, id, payload, ts, self.seq);
             *end = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         }
-        self.bytes_in += payload_bytes;
-        self.counters.shard.bytes_in.add_owned(payload_bytes);
-        self.counters.shard.accepted.add_owned(taken as u64);
+        let (counters, shard) = (&self.entry.counters, &self.entry.shard_counters);
+        counters.accepted.set(self.seq);
+        counters.bytes_in.add_owned(payload_bytes);
+        shard.bytes_in.add_owned(payload_bytes);
+        shard.accepted.add_owned(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
-        let counters = Arc::clone(&self.counters);
-        Run::new(frames, ends, counters, stamp)
+        Run::new(frames, ends, first_seq, Arc::clone(&self.entry))
     }
 
-    /// Pushes `run` on every ring.
+    /// Hands `run` to every core that has subscribers.
     fn deliver(
         &mut self,
         run: &Arc<Run>,
         accepted: &mut impl FnMut(Accepted),
-        mark: &mut impl FnMut(&OutboxSender),
+        send: &mut impl FnMut(usize, Arc<Run>, Arc<Audience>),
     ) {
-        let events = run.events();
         let mut matched = 0_u64;
-        // How many rings lost exactly so many older events to this run.
-        let mut losses = [0_u64; RUN_EVENTS_LIMIT + 1];
-        let mut closed: Vec<ConnectionId> = Vec::new();
-        for subscriber in self.subscribers.snapshot().iter() {
-            match subscriber.push(run) {
-                Pushed::Queued {
-                    dropped,
-                    mark: first,
-                } => {
-                    matched += 1;
-                    if let Some(count) = losses.get_mut(dropped as usize) {
-                        *count += 1;
-                    }
-                    if first {
-                        mark(subscriber);
-                    }
-                }
-                Pushed::Closed => closed.push(subscriber.id()),
-            }
+        for (core, to) in self.subscribers.audiences(&self.entry) {
+            matched += to.len() as u64;
+            send(core, Arc::clone(run), Arc::clone(to));
         }
-        for id in closed {
-            self.subscribers.remove(id);
+        if matched > 0 {
+            let bytes = matched * run.frames().len() as u64;
+            let shard = &self.entry.shard_counters;
+            self.entry.counters.bytes_out.add_owned(bytes);
+            shard.bytes_out.add_owned(bytes);
+            shard.offered.add_owned(matched * run.events() as u64);
         }
-        let offered = matched * events as u64;
-        let bytes = matched * run.frames().len() as u64;
-        self.bytes_out += bytes;
-        self.counters.shard.offered.add_owned(offered);
-        self.counters.shard.bytes_out.add_owned(bytes);
-
-        // A ring that lost k events lost one to each of the last k events of the run.
-        let first_seq = self.seq + 1 - events as u64;
-        for index in 0..events {
-            let dropped = losses
-                .get(events - index..=events)
-                .map_or(0, |rings| rings.iter().sum());
-            accepted(Accepted {
-                seq: first_seq + index as u64,
-                matched,
-                dropped,
-            });
+        for seq in run.first_seq()..=run.last_seq() {
+            accepted(Accepted { seq, matched });
         }
     }
 
+    /// Shows what the history keeps, of which there were `before` bytes.
+    fn booked_history(&self, before: usize) {
+        let now = self.history.bytes();
+        let (topic, shard) = (&self.entry.counters, &self.entry.shard_counters);
+        topic.history_bytes.set(now as u64);
+        // Wraps to a subtraction where there is less than before.
+        shard
+            .history_bytes
+            .add_owned((now as u64).wrapping_sub(before as u64));
+    }
+
+    /// Bytes that the history keeps.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.history.bytes()
+    }
+
+    /// Lets go of the oldest run that is kept.
+    pub(crate) fn forget_oldest(&mut self) {
+        let before = self.history.bytes();
+        self.history.drop_oldest();
+        self.booked_history(before);
+    }
+
     /// Adds a subscriber; false if it was one already.
-    pub(crate) fn subscribe(&mut self, subscriber: OutboxSender) -> bool {
+    pub(crate) fn subscribe(&mut self, subscriber: ConnectionId) -> bool {
         self.subscribers.insert(subscriber)
     }
 
@@ -237,39 +165,49 @@ impl Topic {
         self.subscribers.remove(id)
     }
 
+    /// Publishes who is subscribed, if that has changed.
+    pub(crate) fn publish_audiences(&mut self) {
+        self.subscribers.publish(&self.entry);
+    }
+
     /// The newest `wanted` events that are kept.
-    pub(crate) fn newest(&self, wanted: u64) -> Vec<Kept> {
-        self.history
-            .newest(usize::try_from(wanted).unwrap_or(usize::MAX))
+    pub(crate) fn newest(&self, wanted: u64) -> Option<Fetch> {
+        let oldest = self.history.oldest()?;
+        let first = (self.seq + 1).saturating_sub(wanted).max(oldest);
+        self.fetch_from(first)
     }
 
     /// What is kept after sequence number `seq` of `epoch`, and whether nothing is missing.
     /// Everything that is kept, if something is.
-    pub(crate) fn since(&self, epoch: &str, seq: u64) -> (Vec<Kept>, bool) {
-        let missed = self
-            .seq
-            .checked_sub(seq)
-            .filter(|missed| *epoch == *self.epoch && *missed <= self.history.events() as u64);
-        match missed {
-            Some(missed) => (self.newest(missed), true),
-            None => (self.newest(u64::MAX), false),
+    pub(crate) fn since(&self, epoch: &str, seq: u64) -> (Option<Fetch>, bool) {
+        let oldest = self.history.oldest().unwrap_or(self.seq + 1);
+        let is_recovered = *epoch == *self.entry.epoch && seq <= self.seq && seq + 1 >= oldest;
+        let first = if is_recovered { seq + 1 } else { oldest };
+        (self.fetch_from(first), is_recovered)
+    }
+
+    fn fetch_from(&self, first: u64) -> Option<Fetch> {
+        (first <= self.seq).then(|| Fetch {
+            topic: Arc::clone(&self.entry),
+            first,
+            last: self.seq,
+        })
+    }
+
+    /// The next piece of a replay. What the history has let go of meanwhile is counted in it.
+    pub(crate) fn piece(&self, wanted: &Fetch) -> Piece {
+        let kept_from = self.history.oldest().unwrap_or(self.seq + 1);
+        let first = wanted.first.max(kept_from).min(wanted.last + 1);
+        let (kept, next) = self.history.piece(first, wanted.last);
+        Piece {
+            kept,
+            next,
+            lost: first - wanted.first,
         }
     }
 
-    pub(crate) fn stats(&self) -> TopicStats {
-        TopicStats {
-            name: Arc::clone(&self.name),
-            messages: self.seq,
-            subscribers: self.subscribers.len(),
-            dropped: self.counters.dropped.value(),
-            bytes_in: self.bytes_in,
-            bytes_out: self.bytes_out,
-            seq: self.seq,
-        }
-    }
-
-    /// Ends the topic and returns who is to be told.
-    pub(crate) fn into_subscribers(self) -> Snapshot {
-        self.subscribers.into_list()
+    /// Everyone who is to be told when the topic ends.
+    pub(crate) fn subscribers(&self) -> impl Iterator<Item = ConnectionId> {
+        self.subscribers.iter()
     }
 }

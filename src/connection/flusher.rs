@@ -1,368 +1,362 @@
-//! (8, 9) The worker of a thread: its shard's turns, its mail, and one write for each connection
-//! that has something to send.
+//! (9) Writes what waits for every connection that is ready, in one system call for all of them.
 //!
-//! A flush takes the ring *first*, then reads the mail: a shard hands over a subscribe ack before
-//! it pushes the first event that follows it, so whatever event the flush has taken, its ack is
-//! there by then, and [`Placed`](crate::broker::placed::Placed) puts it in front.
+//! A flush *gathers* from the rings, *submits* all sends together, and *settles* each by its
+//! result. A socket that would block keeps the rest and is parked until it takes bytes again; it
+//! holds up nobody. Without `io_uring` the sends are one `write` each, with the same result.
 //!
-//! # Cancel safety
-//!
-//! Nothing here awaits but [`work`] between two rounds.
+//! What is gathered has left its ring and cannot be dropped any more, so it is bounded: see
+//! [`FLUSH_BYTES_MAX`].
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::task::Poll;
 
-use super::home::{Home, Letter};
-use super::outgoing::Outgoing;
-use super::{Connection, Phase};
-use crate::broker::inbox::Bell;
-use crate::broker::outbox::{ConnectionId, Taken};
-use crate::broker::request::{Delivery, Membership, Order, Reply};
-use crate::broker::run::Stamp;
-use crate::broker::shard::Shard;
-use crate::config::values::SlowConsumerPolicy;
+use sendmany::{SENDS_MAX, SendMany};
+use tokio::io::Interest;
+
+use super::local::Local;
+use super::outgoing::{Segment, Unsent, advance};
+use super::{Connection, Phase, hand_in};
+use crate::broker::request::Request;
+use crate::broker::ring::{Next, Piece};
+use crate::protocol::answer::Answer;
 use crate::protocol::codes::CloseCode;
-use crate::protocol::reply;
+use crate::protocol::native;
 
-/// Bytes taken from a ring for one write. What waits beyond them stays in the ring, where the
+/// Bytes taken from a ring for one send. What waits beyond them stays in the ring, where the
 /// oldest can still be dropped.
 const FLUSH_BYTES_MAX: usize = 64 * 1024;
 
-/// Runs a thread's shard and flushes its connections, forever. `arrived` takes new sockets.
-pub async fn work(
-    home: Rc<Home>,
-    shard: RefCell<Shard>,
-    bell: &Bell,
-    arrived: impl Fn(std::net::TcpStream),
-) {
-    poll_fn(|cx| {
-        bell.answer(cx.waker());
-        read_mail(&home, &arrived);
-        flush_ready(&home, &arrived);
-        let mut shard = shard.borrow_mut();
-        if shard.has_work() && home.may_shard_turn() {
-            shard.turn(home.timestamp(), &mut |thread, delivery| {
-                if let Some(mailbox) = home.process.mailboxes.get(thread) {
-                    if thread == home.index {
-                        receive(&home, delivery);
-                    } else {
-                        mailbox.send(Letter::Delivery(delivery));
-                    }
-                }
-            });
-            flush_ready(&home, &arrived);
-            if shard.has_work() {
-                bell.ring();
+/// Slices in one send.
+const SLICES_MAX: usize = 64;
+
+/// One core's flusher, and the memory for one batch of sends.
+#[derive(Debug)]
+pub(crate) struct Flusher {
+    /// Absent where `io_uring` is off or not to be had.
+    many: Option<SendMany>,
+    ready: Vec<Rc<Connection>>,
+    sends: Vec<Send>,
+    segments: Vec<Segment>,
+    results: Vec<io::Result<usize>>,
+}
+
+/// What is gathered for one connection.
+#[derive(Debug)]
+struct Send {
+    connection: Rc<Connection>,
+    /// How many of the batch's segments are its own, and how far the first of them is written.
+    segments: usize,
+    written: usize,
+}
+
+impl Flusher {
+    /// Sends through `many`, or by one write each.
+    pub(crate) fn new(many: Option<SendMany>) -> Self {
+        Self {
+            many,
+            ready: Vec::new(),
+            sends: Vec::new(),
+            segments: Vec::new(),
+            results: Vec::new(),
+        }
+    }
+
+    /// Flushes every connection that is ready, once.
+    pub(crate) fn flush(&mut self, local: &Local) {
+        let mut ready = std::mem::take(&mut self.ready);
+        local.take_ready(&mut ready);
+        for connection in ready.drain(..) {
+            connection.is_ready.set(false);
+            self.gather(local, connection);
+            if self.sends.len() == SENDS_MAX {
+                self.send(local);
             }
         }
-        if home.has_ready() || home.owed() > 0 {
-            bell.ring();
-        }
-        Poll::<()>::Pending
-    })
-    .await;
-}
+        self.ready = ready;
+        self.send(local);
+    }
 
-/// Turns the deadlines of a thread, forever.
-pub async fn tend(home: Rc<Home>) {
-    let mut ticks = tokio::time::interval(super::deadlines::TICK);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        home.turn_deadlines(|connection| super::look_at(&home, connection));
-        if home.has_ready() {
-            home.ring();
+    /// Takes what is to be sent to one connection now.
+    fn gather(&mut self, local: &Local, connection: Rc<Connection>) {
+        if connection.has_overflowed.get() {
+            end_slow_consumer(local, &connection);
         }
+        if connection.is_parked.get() || connection.phase.get() == Phase::Ended {
+            connection.after_flush(local);
+            return;
+        }
+        let first = self.segments.len();
+        let mut written = 0;
+        let unsent = connection.unsent.borrow_mut().take();
+        if let Some(unsent) = unsent {
+            written = unsent.written;
+            self.segments.extend(unsent.segments);
+        }
+        fill(local, &connection, first, &mut self.segments);
+        let segments = self.segments.len() - first;
+        if segments == 0 {
+            connection.after_flush(local);
+            return;
+        }
+        self.sends.push(Send {
+            connection,
+            segments,
+            written,
+        });
     }
-}
 
-fn read_mail(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
-    while let Some(letter) = home.next_letter() {
-        match letter {
-            Letter::Delivery(delivery) => {
-                home.owe(delivery.shard);
-                receive(home, delivery);
-            }
-            Letter::Socket(socket) => arrived(socket),
-            Letter::Drain(done) => {
-                home.draining.set(true);
-                home.all()
-                    .iter()
-                    .for_each(|connection| connection.say_goodbye(home));
-                done.send(()).ok();
-            }
-            Letter::Finish(done) => {
-                home.all()
-                    .iter()
-                    .for_each(|connection| connection.leave(home));
-                home.finishing.replace(Some(done));
-                home.finish_if_empty();
-            }
+    /// Sends what is gathered, and settles it.
+    fn send(&mut self, local: &Local) {
+        if self.sends.is_empty() {
+            return;
         }
+        local.counters.sends.add_owned(self.sends.len() as u64);
+        if self.sends.len() == 1 || !self.submit(local) {
+            self.write_each(local);
+        }
+        let mut rest = self.segments.as_mut_slice();
+        for (send, result) in self.sends.drain(..).zip(self.results.drain(..)) {
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(send.segments);
+            rest = others;
+            settle(local, &send, own, result);
+        }
+        self.segments.clear();
     }
-}
 
-/// Sorts a delivery to its connections.
-fn receive(home: &Home, delivery: Delivery) {
-    for reply in delivery.replies {
-        match home.find(reply.to.id(), reply.to.address()) {
-            Some(connection) => connection.take_reply(home, delivery.shard, reply),
-            None => leave_late(home, reply.to.id(), reply.membership),
-        }
-    }
-    for sender in delivery.dirty {
-        if let Some(connection) = home.find(sender.id(), sender.address()) {
-            home.make_ready(&connection);
-        }
-    }
-}
-
-/// Undoes a subscription that came about after its connection had ended, and so is on no list.
-fn leave_late(home: &Home, connection: ConnectionId, membership: Option<Membership>) {
-    if let Some(Membership::Joined(topic)) = membership {
-        super::leave_topics(home, connection, vec![topic]);
-    }
-}
-
-/// Flushes every connection that is ready, once.
-fn flush_ready(home: &Rc<Home>, arrived: &impl Fn(std::net::TcpStream)) {
-    // What comes in from here on may concern a connection that has had its flush already.
-    let owed = home.owed();
-    for connection in home.take_ready() {
-        connection.ready.set(false);
-        flush(home, &connection, || read_mail(home, arrived));
-    }
-    home.settle(owed);
-}
-
-/// Writes what waits for `connection`, until its socket takes no more. `between` is called after
-/// the ring has been taken and before anything is written.
-fn flush(home: &Home, connection: &Rc<Connection>, between: impl FnOnce()) {
-    if connection.parked.get() {
-        if connection.outbox.overflowed() {
-            end_slow_consumer(home, connection);
-        }
-        // It may have been answered what it waited for, and have room for more.
-        if connection.paused.get() {
-            connection.wake();
-        }
-        return;
-    }
-    if connection.phase.get() == Phase::Ended {
-        return;
-    }
-    let mut popped = home.popped.take();
-    if !connection.placed.borrow().is_empty() {
-        let runs = connection.outbox.runs();
-        connection.placed.borrow_mut().begin(runs);
-    }
-    let more = take_ring(connection, &mut popped);
-    between();
-    let mut out = connection.out.borrow_mut();
-    out.lend(home.spare.take());
-    for taken in popped.drain(..) {
-        connection.queue(home, &mut out, taken);
-    }
-    if !more {
-        connection.placed.borrow_mut().drained();
-    }
-    connection.queue_placed(&mut out, None);
-    home.popped.replace(popped);
-    if home.config().slow_consumer_policy == SlowConsumerPolicy::Disconnect
-        && connection.outbox.overflowed()
-    {
-        drop(out);
-        end_slow_consumer(home, connection);
-        out = connection.out.borrow_mut();
-    }
-    write_all(home, connection, &mut out);
-    if !out.is_empty() {
-        return;
-    }
-    home.spare.replace(out.take_spare());
-    drop(out);
-    match connection.phase.get() {
-        _ if more => home.make_ready(connection),
-        Phase::Leaving if connection.outbox.runs() == 0 && connection.in_flight.get() == 0 => {
-            connection.close(home, Some(CloseCode::GOING_AWAY), "server is shutting down");
-        }
-        // The client's end of the stream is awaited: closing now could destroy what it has not
-        // read yet.
-        Phase::Closing => {
-            let socket = socket2::SockRef::from(connection.writer.as_ref());
-            drop(socket.shutdown(std::net::Shutdown::Write));
-            connection.wake();
-        }
-        _ => {}
-    }
-    if connection.paused.get() {
-        connection.wake();
-    }
-}
-
-/// Takes runs from the ring, up to the bound of one write. True if more may be left.
-fn take_ring(connection: &Connection, popped: &mut Vec<Taken>) -> bool {
-    if connection.is_over() {
-        return false;
-    }
-    connection.outbox.unmark();
-    let mut bytes = connection.out.borrow().bytes();
-    while bytes < FLUSH_BYTES_MAX {
-        let Some(taken) = connection.outbox.take() else {
+    /// One system call for all. False if there is no ring.
+    fn submit(&mut self, local: &Local) -> bool {
+        let Some(many) = &mut self.many else {
             return false;
         };
-        bytes += taken.run.frames().len() - taken.run.start_of(taken.skip);
-        popped.push(taken);
+        let mut batch = many.batch();
+        let mut rest = self.segments.as_slice();
+        for send in &self.sends {
+            let (own, others) = rest.split_at(send.segments);
+            rest = others;
+            batch.push(send.connection.socket.as_fd(), slices(own, send.written));
+        }
+        local.counters.flush_calls.add_owned(1);
+        let submitted = batch.submit(&mut self.results);
+        if let Err(error) = submitted {
+            tracing::error!(%error, "io_uring has failed; going on with one write each");
+            self.many = None;
+            // Nobody knows what these sockets were sent.
+            self.sends.iter().for_each(|send| send.connection.end());
+            self.results.clear();
+            let gone = || Err(io::ErrorKind::BrokenPipe.into());
+            self.results.extend(self.sends.iter().map(|_| gone()));
+        }
+        true
     }
-    true
+
+    /// One write for each.
+    fn write_each(&mut self, local: &Local) {
+        let calls = self.sends.len() as u64;
+        local.counters.flush_calls.add_owned(calls);
+        self.results.clear();
+        let mut rest = self.segments.as_slice();
+        for send in &self.sends {
+            let (own, others) = rest.split_at(send.segments);
+            rest = others;
+            let socket = &send.connection.socket;
+            let result = if let [only] = own {
+                socket.try_write(only.bytes().get(send.written..).unwrap_or_default())
+            } else {
+                let mut io_slices = [IoSlice::new(&[]); SLICES_MAX];
+                let mut count = 0;
+                for (io_slice, slice) in io_slices.iter_mut().zip(slices(own, send.written)) {
+                    *io_slice = IoSlice::new(slice);
+                    count += 1;
+                }
+                socket.try_write_vectored(io_slices.get(..count).unwrap_or_default())
+            };
+            self.results.push(result);
+        }
+    }
 }
 
-fn write_all(home: &Home, connection: &Rc<Connection>, out: &mut Outgoing) {
-    while !out.is_empty() {
-        home.counters.writes.add_owned(1);
-        match out.write(connection.writer.as_ref()) {
-            Ok((_, live)) => {
-                home.counters.delivered.add_owned(live as u64);
-                connection.stalled.set(None);
+/// The bytes of one send, `written` of the first segment left out.
+fn slices(own: &[Segment], written: usize) -> impl Iterator<Item = &[u8]> {
+    own.iter().take(SLICES_MAX).enumerate().map(move |(index, segment)| {
+        let skip = if index == 0 { written } else { 0 };
+        segment.bytes().get(skip..).unwrap_or_default()
+    })
+}
+
+/// Takes from the ring, up to the bounds of one send, behind the segments from `first` on; the
+/// notice of a loss in front of the events that follow it.
+fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec<Segment>) {
+    let mut ring = connection.ring.borrow_mut();
+    let waiting = segments.get(first..).unwrap_or_default();
+    let mut bytes: usize = waiting.iter().map(|segment| segment.bytes().len()).sum();
+    let mut add = |segments: &mut Vec<Segment>, segment: Segment| {
+        bytes += segment.bytes().len();
+        segments.push(segment);
+        bytes
+    };
+    let mut taken = 0;
+    // A notice and a piece of a replay are several segments at once; what is over the bound of a
+    // send stays for the next.
+    while taken < FLUSH_BYTES_MAX && segments.len() - first < SLICES_MAX {
+        match ring.take() {
+            Next::Nothing => break,
+            Next::Fetch(wanted) => {
+                let subscriber = connection.id;
+                let inbox = local.process.broker.inbox(wanted.topic.shard());
+                hand_in(inbox, Request::Fetch { subscriber, wanted });
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.parked.set(true);
-                if connection.stalled.get().is_none() {
-                    connection.stalled.set(Some(home.tick()));
+            Next::Replies(frames) => taken = add(segments, Segment::Replies(frames)),
+            Next::Replay(Piece { kept, lost, .. }) => {
+                notify(local, lost, segments);
+                for part in kept {
+                    let (run, start, live) = (part.run, part.start, 0);
+                    taken = add(segments, Segment::Events { run, start, live });
                 }
-                connection.watch(home);
-                connection.wake();
-                return;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => {
-                connection.end();
-                return;
+            Next::Events { run, skip, lost } => {
+                notify(local, lost, segments);
+                let (start, live) = (run.start_of(skip), run.events() - skip);
+                taken = add(segments, Segment::Events { run, start, live });
             }
         }
     }
+}
+
+fn notify(local: &Local, lost: u64, segments: &mut Vec<Segment>) {
+    if lost > 0 {
+        let mut frames = Vec::new();
+        let ts = local.timestamp();
+        native::encode(&mut frames, &Answer::Lost { events: lost }, ts);
+        segments.push(Segment::Replies(frames));
+    }
+}
+
+/// What came of one send.
+enum Outcome {
+    /// The socket took so many bytes.
+    Taken(usize),
+    /// It would have blocked.
+    Nothing,
+    /// It is gone.
+    Dead,
+}
+
+impl Outcome {
+    fn of(result: io::Result<usize>) -> Self {
+        match result {
+            Ok(taken) => Self::Taken(taken),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Self::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Self::Taken(0),
+            Err(_) => Self::Dead,
+        }
+    }
+}
+
+/// Does what follows from the result of one send of the segments `own`.
+fn settle(local: &Local, send: &Send, own: &mut [Segment], result: io::Result<usize>) {
+    let connection = &send.connection;
+    let (taken, would_block) = match Outcome::of(result) {
+        Outcome::Taken(taken) => {
+            let offered: usize = slices(own, send.written).map(<[u8]>::len).sum();
+            // Less than was offered: the next send would block.
+            (taken, taken < offered && taken > 0)
+        }
+        Outcome::Nothing => (0, true),
+        Outcome::Dead => {
+            connection.end();
+            (0, false)
+        }
+    };
+    let (through, written) = advance(own, send.written, taken);
+    let (sent, left) = own.split_at_mut(through);
+    let live: usize = sent.iter().map(Segment::live).sum();
+    local.counters.delivered.add_owned(live as u64);
+    if taken > 0 {
+        connection.stalled.set(None);
+    }
+    if !left.is_empty() {
+        let segments = left.iter_mut().map(Segment::take).collect();
+        let unsent = Unsent { segments, written };
+        *connection.unsent.borrow_mut() = Some(Box::new(unsent));
+        if would_block {
+            connection.park(local);
+        } else {
+            local.make_ready(connection);
+        }
+    }
+    connection.after_flush(local);
 }
 
 /// `SLOW_CONSUMER_POLICY=disconnect`: the notice with the count so far, then the close.
-fn end_slow_consumer(home: &Home, connection: &Rc<Connection>) {
+fn end_slow_consumer(local: &Local, connection: &Rc<Connection>) {
     if connection.is_over() {
         return;
     }
-    home.counters.slow_disconnects.add(1);
+    local.counters.slow_disconnects.add(1);
     tracing::info!(
         client = connection.label(),
         "disconnected: its ring overflowed"
     );
-    let lost = connection.give_up_ring(home);
-    let ts = home.timestamp();
-    if lost > 0 {
-        connection.send(home, |out| reply::slow_consumer(out, lost, ts));
+    let events = connection.forget_subscriptions(local);
+    if events > 0 {
+        connection.say(local, &Answer::Lost { events });
     }
-    connection.close(home, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
+    connection.close(local, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
 }
 
 impl Connection {
+    /// Waits for the socket to take bytes again.
+    fn park(&self, local: &Local) {
+        self.is_parked.set(true);
+        if self.stalled.get().is_none() {
+            self.stalled.set(Some(local.tick()));
+        }
+        // The runtime may still believe that the socket is writable: the send went past it. It
+        // forgets that only for an operation that would block.
+        let blocked = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(self.socket.try_io(Interest::WRITABLE, blocked));
+        self.watch(local);
+        self.wake();
+    }
+
     /// Called by the task when the socket takes bytes again.
-    pub(crate) fn unpark(self: &Rc<Self>, home: &Home) {
-        self.parked.set(false);
-        home.make_ready(self);
-        home.ring();
+    pub(super) fn unpark(self: &Rc<Self>, local: &Local) {
+        self.is_parked.set(false);
+        local.make_ready(self);
+        local.ring();
     }
 
-    /// Puts what left the ring behind what is to be written, the notice of a loss in front of it.
-    fn queue(&self, home: &Home, out: &mut Outgoing, taken: Taken) {
-        let Taken { run, skip, lost } = taken;
-        self.queue_placed(out, Some(run.stamp()));
-        if lost > 0 {
-            let ts = home.timestamp();
-            out.push_frames(|frames| reply::slow_consumer(frames, lost, ts));
-        }
-        let live = run.events() - skip;
-        let start = run.start_of(skip);
-        out.push_events(run, start, live);
-        self.placed.borrow_mut().passed();
-    }
-
-    /// Puts the replies whose place has come up behind what is to be written, `next` being the run
-    /// that comes after them.
-    fn queue_placed(&self, out: &mut Outgoing, next: Option<Stamp>) {
-        loop {
-            let due = self.placed.borrow_mut().due(next);
-            let Some(reply) = due else {
-                return;
-            };
-            self.queue_reply(out, reply);
-        }
-    }
-
-    /// A reply of `shard` has come: to the queue, or kept until its place among the events comes
-    /// up. Replies of one shard keep their order: one that need not wait itself waits with the one
-    /// before it.
-    fn take_reply(self: &Rc<Self>, home: &Home, shard: usize, mut reply: Reply) {
-        self.note(home, reply.membership.take());
-        let mut placed = self.placed.borrow_mut();
-        let after = match reply.order {
-            Order::AfterRun(stamp) => Some(stamp),
-            Order::BeforeRing => placed.last_of(shard),
-        };
-        match after {
-            Some(stamp) => placed.push(stamp, reply),
-            None => self.queue_reply(&mut self.out.borrow_mut(), reply),
-        }
-        home.make_ready(self);
-    }
-
-    fn queue_reply(&self, out: &mut Outgoing, reply: Reply) {
-        self.in_flight
-            .set(self.in_flight.get().saturating_sub(reply.commands));
-        self.in_flight_bytes.set(
-            self.in_flight_bytes
-                .get()
-                .saturating_sub(reply.request_bytes),
-        );
-        if self.is_over() {
-            return;
-        }
-        out.push_replies(reply.frames);
-        for kept in reply.replay {
-            out.push_events(kept.run, kept.start, 0);
-        }
-    }
-
-    /// Keeps the list of topics, at once: the end of the connection may come before the place of
-    /// the reply.
-    fn note(&self, home: &Home, membership: Option<Membership>) {
-        if self.is_over() {
-            leave_late(home, self.outbox.id(), membership);
-            return;
-        }
-        let mut topics = self.topics.borrow_mut();
-        let before = topics.is_empty();
-        match membership {
-            None => {}
-            Some(Membership::Joined(topic)) => {
-                if topics.is_empty() {
-                    // Most have one subscription; a Vec would start with room for four.
-                    topics.reserve_exact(1);
+    /// What is left to do once a connection has had its flush.
+    fn after_flush(self: &Rc<Self>, local: &Local) {
+        let unsent = self.unsent.borrow();
+        let ring = self.ring.borrow();
+        let replies = ring.reply_bytes() + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes());
+        self.book(local, [replies, self.kept.get()[1]]);
+        let (is_sent, is_empty, is_ready) =
+            (unsent.is_none(), ring.is_empty(), ring.is_ready());
+        drop((unsent, ring));
+        if is_sent && !self.is_parked.get() {
+            match self.phase.get() {
+                Phase::Ended => {}
+                _ if is_ready => local.make_ready(self),
+                Phase::Leaving if is_empty && self.in_flight.get() == 0 => {
+                    let reason = "server is shutting down";
+                    self.close(local, Some(CloseCode::GOING_AWAY), reason);
                 }
-                topics.push(topic);
-            }
-            Some(Membership::Left(topic)) => {
-                if let Some(index) = topics.iter().position(|of| *of == topic) {
-                    topics.swap_remove(index);
+                // The client's end of the stream is awaited: closing now could destroy what it has
+                // not read yet.
+                Phase::Closing => {
+                    let socket = socket2::SockRef::from(&self.socket);
+                    drop(socket.shutdown(std::net::Shutdown::Write));
+                    self.wake();
                 }
-                if topics.is_empty() {
-                    *topics = Vec::new();
-                }
+                Phase::Open | Phase::Leaving => {}
             }
         }
-        match (before, topics.is_empty()) {
-            (true, false) => home.counters.subscribers.add(1),
-            (false, true) => home.counters.subscribers.sub(1),
-            _ => {}
+        // It may have been answered what it waited for, and have room for more.
+        if self.is_paused.get() {
+            self.wake();
         }
     }
 }

@@ -14,14 +14,12 @@ use tokio::sync::oneshot;
 use super::Connection;
 use super::deadlines::{Deadlines, TICK, Tick, ticks};
 use super::outgoing::Spare;
-use crate::broker::Broker;
 use crate::broker::inbox::Bell;
-use crate::broker::outbox::{Address, ConnectionId, Taken, outbox};
 use crate::broker::request::Delivery;
+use crate::broker::{Broker, ConnectionId};
 use crate::config::Config;
-use crate::config::values::SlowConsumerPolicy;
 use crate::metrics::{HomeCounters, Metrics};
-use crate::protocol::frame::Timestamp;
+use crate::protocol::time::Timestamp;
 
 /// Bytes read from one socket in one call.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
@@ -147,11 +145,10 @@ pub struct Home {
     owed: RefCell<Vec<usize>>,
     deadlines: RefCell<Deadlines>,
     pub(crate) read_buffer: RefCell<Vec<u8>>,
-    pub(crate) popped: RefCell<Vec<Taken>>,
     pub(crate) spare: RefCell<Spare>,
     stamp: Cell<(u64, Timestamp)>,
     started: Instant,
-    connections_made: Cell<u64>,
+    connections_made: Cell<u32>,
     pub(crate) draining: Cell<bool>,
     pub(crate) finishing: RefCell<Option<oneshot::Sender<()>>>,
 }
@@ -175,7 +172,6 @@ impl Home {
             owed: RefCell::default(),
             deadlines: RefCell::new(Deadlines::new()),
             read_buffer: RefCell::new(vec![0; READ_BYTES + CARRY_BYTES_SMALL]),
-            popped: RefCell::default(),
             spare: RefCell::default(),
             stamp: Cell::new((0, Timestamp::from_unix_ms(0))),
             started: Instant::now(),
@@ -237,7 +233,7 @@ impl Home {
         let due = connection.due.get();
         if due <= deadlines.now() || at < due {
             connection.due.set(at);
-            deadlines.insert(at, connection.outbox.address().slot);
+            deadlines.insert(at, connection.slot());
         }
     }
 
@@ -248,20 +244,11 @@ impl Home {
             connections.push(None);
             u32::try_from(connections.len() - 1).expect("fewer connections than file descriptors")
         });
-        let serial = self.connections_made.get() + 1;
-        self.connections_made.set(serial);
-        // The thread in the high bits: no two threads make the same id.
-        let id = ConnectionId((self.index as u64) << 48 | serial);
-        let address = Address {
-            home: u32::try_from(self.index).unwrap_or(u32::MAX),
-            slot,
-        };
-        let config = self.config();
-        let marks = config.slow_consumer_policy == SlowConsumerPolicy::Disconnect;
-        let ring_events_max = u32::try_from(config.ring_messages_max).unwrap_or(u32::MAX);
-        let (_, outbox) = outbox(id, address, ring_events_max, marks);
+        let times = self.connections_made.get().wrapping_add(1);
+        self.connections_made.set(times);
+        let id = ConnectionId::new(self.index, slot, times);
         let connection = Rc::new(make(super::Birth {
-            outbox,
+            id,
             tick: self.deadlines.borrow().now(),
         }));
         connections[slot as usize] = Some(Rc::clone(&connection));
@@ -271,7 +258,7 @@ impl Home {
 
     /// Takes a connection out of the table.
     pub(crate) fn release(&self, connection: &Connection) {
-        let slot = connection.outbox.address().slot;
+        let slot = connection.slot();
         if let Some(place) = self.connections.borrow_mut().get_mut(slot as usize)
             && place.take().is_some()
         {
@@ -289,10 +276,11 @@ impl Home {
             .flatten()
     }
 
-    /// The connection behind an address, if it still is the one with `id`.
-    pub(crate) fn find(&self, id: ConnectionId, address: Address) -> Option<Rc<Connection>> {
-        self.connection(address.slot)
-            .filter(|connection| connection.outbox.id() == id)
+    /// The connection with `id`, if it is still there.
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let connection = connections.get(id.slot())?.as_ref()?;
+        (connection.id == id).then(|| Rc::clone(connection))
     }
 
     /// Every connection.

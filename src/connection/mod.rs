@@ -1,31 +1,43 @@
-//! The life of one client, from the upgrade to the close.
+//! One client, from the upgrade to the close.
 //!
-//! One task for each connection reads ([`reader`]); the thread's worker writes ([`flusher`]). They
-//! are on the same thread and share a `Connection`. A panic in the task ends its connection.
+//! Its task reads ([`reader`] bytes, [`session`] commands, [`flow`] when to stop); its core writes
+//! ([`flusher`]) what waits in its ring, and ends it when a deadline says so ([`lifeline`]). All of
+//! it is on one thread. A panic in the task ends its connection and no other.
+//!
+//! Nothing here knows the core: what a connection sees of it is [`local`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::TcpStream;
 
-mod deadlines;
-pub mod decoder;
-pub mod flusher;
-pub mod home;
-mod outgoing;
 pub mod reader;
+mod session;
+mod flow;
+mod topics;
+pub mod flusher;
+mod outgoing;
+pub(crate) mod lifeline;
+pub mod local;
+pub(crate) mod timers;
 
+use crate::broker::ConnectionId;
+use crate::broker::delivery::{Reply, Said};
+use crate::broker::directory::TopicEntry;
 use crate::broker::inbox::Inbox;
-use crate::broker::outbox::{ConnectionId, OutboxReceiver};
-use crate::broker::placed::Placed;
 use crate::broker::request::Request;
+use crate::broker::ring::Ring;
+use crate::broker::run::Run;
+use crate::protocol::answer::Answer;
 use crate::protocol::codes::{CloseCode, ErrorCode};
-use crate::protocol::{frame, reply};
-use deadlines::Tick;
-use home::Home;
-use outgoing::Outgoing;
+use crate::protocol::native;
+use crate::protocol::websocket::frame;
+use local::Local;
+use outgoing::Unsent;
+use timers::Tick;
+use topics::Topics;
 
 /// Where a connection is on its way to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,36 +52,42 @@ enum Phase {
     Ended,
 }
 
-/// What a connection gets from its thread when it is made.
+/// Who a new connection is.
 #[derive(Debug)]
-pub(crate) struct Birth {
-    outbox: OutboxReceiver,
-    tick: Tick,
+pub(crate) struct Newcomer {
+    pub(crate) socket: TcpStream,
+    pub(crate) client_id: Option<Box<str>>,
+    /// It needs no `auth`, or its header was one.
+    pub(crate) is_authenticated: bool,
 }
 
-/// One client, as its thread sees it.
+/// One client, as its core sees it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    writer: OwnedWriteHalf,
-    outbox: OutboxReceiver,
-    out: RefCell<Outgoing>,
-    /// Replies whose place among the events has not come up yet.
-    placed: RefCell<Placed>,
-    topics: RefCell<Vec<Arc<str>>>,
+    id: ConnectionId,
+    socket: TcpStream,
+    ring: RefCell<Ring>,
+    /// What the socket has not taken of what left the ring.
+    unsent: RefCell<Option<Box<Unsent>>>,
+    topics: RefCell<Topics>,
     client_id: Option<Box<str>>,
     /// The task's waker.
     waker: RefCell<Option<Waker>>,
     phase: Cell<Phase>,
-    authenticated: Cell<bool>,
+    is_authenticated: Cell<bool>,
     /// In the list of connections to be flushed.
-    ready: Cell<bool>,
-    /// The socket takes nothing at the moment.
-    parked: Cell<bool>,
+    is_ready: Cell<bool>,
+    /// The socket takes nothing at the moment; the task waits for it.
+    is_parked: Cell<bool>,
     /// The task reads again when something changes.
-    paused: Cell<bool>,
+    is_paused: Cell<bool>,
+    /// An event fell out of the ring, and that is to end the connection.
+    has_overflowed: Cell<bool>,
     /// Commands that are with shards, and the bytes of their requests.
     in_flight: Cell<u32>,
     in_flight_bytes: Cell<usize>,
+    /// Bytes of replies and of input that are counted for it.
+    kept: Cell<[usize; 2]>,
     /// When the connection is looked at next.
     due: Cell<Tick>,
     /// When something came from the client last.
@@ -83,59 +101,54 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Makes a connection of an upgraded socket and adds it to its thread.
-    pub(crate) fn adopt(
-        home: &Home,
-        writer: OwnedWriteHalf,
-        client_id: Option<Box<str>>,
-        authenticated: bool,
-    ) -> Rc<Self> {
-        let connection = home.adopt(|birth| {
-            let Birth { outbox, tick } = birth;
-            Self {
-                writer,
-                outbox,
-                out: RefCell::default(),
-                placed: RefCell::default(),
-                topics: RefCell::default(),
-                client_id,
-                waker: RefCell::default(),
-                phase: Cell::new(Phase::Open),
-                authenticated: Cell::new(authenticated),
-                ready: Cell::new(false),
-                parked: Cell::new(false),
-                paused: Cell::new(true),
-                in_flight: Cell::new(0),
-                in_flight_bytes: Cell::new(0),
-                due: Cell::new(0),
-                heard: Cell::new(tick),
-                stalled: Cell::new(None),
-                heartbeat: Cell::new(home.after(home.config().ping_period)),
-                until: Cell::new(home.after(home.config().auth_timeout)),
-            }
-        });
-        if home.draining.get() {
-            connection.say_goodbye(home);
-        }
-        if home.finishing.borrow().is_some() {
-            connection.leave(home);
-        }
-        connection.watch(home);
-        connection
+    /// Makes a connection of an upgraded socket. The caller puts it into the core's table.
+    pub(crate) fn new(local: &Local, id: ConnectionId, newcomer: Newcomer) -> Rc<Self> {
+        let config = local.config();
+        local.counters.connections.add(1);
+        Rc::new(Self {
+            id,
+            socket: newcomer.socket,
+            ring: RefCell::default(),
+            unsent: RefCell::default(),
+            topics: RefCell::default(),
+            client_id: newcomer.client_id,
+            waker: RefCell::default(),
+            phase: Cell::new(Phase::Open),
+            is_authenticated: Cell::new(newcomer.is_authenticated),
+            is_ready: Cell::new(false),
+            is_parked: Cell::new(false),
+            is_paused: Cell::new(true),
+            has_overflowed: Cell::new(false),
+            in_flight: Cell::new(0),
+            in_flight_bytes: Cell::new(0),
+            kept: Cell::new([0; 2]),
+            due: Cell::new(0),
+            heard: Cell::new(local.tick()),
+            stalled: Cell::new(None),
+            heartbeat: Cell::new(local.after(config.ping_period)),
+            until: Cell::new(local.after(config.auth_timeout)),
+        })
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Its place in the core's table.
+    pub(crate) fn slot(&self) -> u32 {
+        u32::try_from(self.id.slot()).unwrap_or(u32::MAX)
     }
 
     /// The label of this connection for logs.
     pub(crate) fn label(&self) -> String {
         match &self.client_id {
             Some(client_id) => client_id.to_string(),
-            None => format!(
-                "client-{:08x}",
-                (self.outbox.id().0 ^ (self.outbox.id().0 >> 24)) & 0xffff_ffff
-            ),
+            None => format!("client-{:08x}", self.id.label()),
         }
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether nothing but the end is left.
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase.get(), Phase::Closing | Phase::Ended)
     }
 
@@ -146,46 +159,117 @@ impl Connection {
         }
     }
 
-    /// Puts frames at the end of what is to be written, and has it written.
-    fn send(self: &Rc<Self>, home: &Home, append: impl FnOnce(&mut Vec<u8>)) {
-        self.out.borrow_mut().push_frames(append);
-        home.make_ready(self);
+    /// (8) Pushes live events on the ring. False if the connection takes none any more.
+    pub(crate) fn push(self: &Rc<Self>, local: &Local, run: &Arc<Run>, ends_slow: bool) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let dropped = self.ring.borrow_mut().push(run, local.ring_limits);
+        if dropped > 0 && ends_slow {
+            self.has_overflowed.set(true);
+        }
+        local.make_ready(self);
+        true
     }
 
-    fn send_error(self: &Rc<Self>, home: &Home, code: ErrorCode, message: &str) {
-        let ts = home.timestamp();
-        self.send(home, |out| reply::error(out, None, code, message, ts));
+    /// Puts frames behind all that waits, and has them written.
+    fn send(self: &Rc<Self>, local: &Local, append: impl FnOnce(&mut Vec<u8>)) {
+        self.ring.borrow_mut().push_replies(append);
+        local.make_ready(self);
+    }
+
+    /// Puts an answer behind all that waits.
+    fn say(self: &Rc<Self>, local: &Local, answer: &Answer<'_>) {
+        let ts = local.timestamp();
+        self.send(local, |out| native::encode(out, answer, ts));
+    }
+
+    /// A reply of a shard has come: its commands are answered, and what it says stands behind the
+    /// events that wait.
+    pub(crate) fn take_reply(self: &Rc<Self>, local: &Local, reply: Reply) {
+        let Reply { ts, said, .. } = reply;
+        let commands = self.in_flight.get();
+        self.in_flight
+            .set(commands.saturating_sub(said.commands()));
+        let bytes = self.in_flight_bytes.get();
+        self.in_flight_bytes
+            .set(bytes.saturating_sub(said.request_bytes()));
+        // Its task may wait for the answer, and has room for another command.
+        local.make_ready(self);
+        if self.is_over() {
+            leave_late(local, self.id, said);
+            return;
+        }
+        self.note(local, &said);
+        let mut ring = self.ring.borrow_mut();
+        ring.push_replies(|out| said.answers(|answer| native::encode(out, answer, ts)));
+        match said {
+            Said::Subscribed {
+                replay: Some((piece, rest)),
+                ..
+            } => ring.push_replay(piece, rest),
+            Said::Replayed(piece) => ring.arrived(piece),
+            _ => {}
+        }
+    }
+
+    /// Keeps the list of topics.
+    fn note(&self, local: &Local, said: &Said) {
+        let mut topics = self.topics.borrow_mut();
+        let before = topics.len();
+        match said {
+            Said::Subscribed {
+                topic,
+                is_new: true,
+                ..
+            } => topics.insert(Arc::clone(topic)),
+            Said::Unsubscribed {
+                left: Some(topic), ..
+            }
+            | Said::TopicDeleted(topic) => topics.remove(topic),
+            _ => {}
+        }
+        match (before, topics.len()) {
+            (0, 1) => local.counters.subscribers.add(1),
+            (1, 0) => local.counters.subscribers.sub(1),
+            _ => {}
+        }
     }
 
     /// Tells the client that the server is shutting down.
-    pub(crate) fn say_goodbye(self: &Rc<Self>, home: &Home) {
+    pub(crate) fn say_goodbye(self: &Rc<Self>, local: &Local) {
         if !self.is_over() {
-            let ts = home.timestamp();
-            self.send(home, |out| reply::info_shutting_down(out, ts));
+            self.say(local, &Answer::ShuttingDown);
         }
     }
 
     /// Closes with 1001 once everything that waits is written.
-    pub(crate) fn leave(self: &Rc<Self>, home: &Home) {
+    pub(crate) fn leave(self: &Rc<Self>, local: &Local) {
         if self.phase.get() == Phase::Open {
             self.phase.set(Phase::Leaving);
-            home.make_ready(self);
+            local.make_ready(self);
         }
     }
 
-    /// Sends a close frame behind all that is queued for writing. Events in the ring are given up.
-    fn close(self: &Rc<Self>, home: &Home, code: Option<CloseCode>, reason: &str) {
+    /// Says what is wrong, and closes with 1008.
+    fn refuse(self: &Rc<Self>, local: &Local, answer: &Answer<'_>, reason: &str) {
+        self.say(local, answer);
+        self.close(local, Some(CloseCode::POLICY), reason);
+    }
+
+    /// Sends a close frame behind the replies that wait. Events in the ring are given up.
+    fn close(self: &Rc<Self>, local: &Local, code: Option<CloseCode>, reason: &str) {
         if self.is_over() {
             return;
         }
         self.phase.set(Phase::Closing);
-        self.until.set(home.after(home.config().close_wait));
-        self.forget_subscriptions(home);
-        self.send(home, |out| match code {
+        self.until.set(local.after(local.config().close_wait));
+        self.forget_subscriptions(local);
+        self.send(local, |out| match code {
             Some(code) => frame::close(out, code, reason),
             None => frame::close_without_code(out),
         });
-        self.watch(home);
+        self.watch(local);
         self.wake();
     }
 
@@ -195,69 +279,54 @@ impl Connection {
         self.wake();
     }
 
-    /// Takes the connection off every topic, and counts what it will not get.
-    fn forget_subscriptions(&self, home: &Home) {
-        self.outbox.close();
-        self.give_up_ring(home);
-        let topics = std::mem::take(&mut *self.topics.borrow_mut());
-        if topics.is_empty() {
-            return;
+    /// Takes the connection off every topic, and counts what it will not get. Returns the events
+    /// that fell out of its ring and were not announced.
+    fn forget_subscriptions(&self, local: &Local) -> u64 {
+        let (discarded, lost) = self.ring.borrow_mut().give_up_events();
+        local.counters.discarded.add(discarded);
+        let topics = std::mem::take(&mut *self.topics.borrow_mut()).into_entries();
+        if !topics.is_empty() {
+            local.counters.subscribers.sub(1);
+            leave_topics(local, self.id, topics);
         }
-        home.counters.subscribers.sub(1);
-        leave_topics(home, self.outbox.id(), topics);
+        lost
     }
 
-    /// Empties the ring of events that will not be sent. Returns how many others were pushed out
-    /// of it and not announced.
-    fn give_up_ring(&self, home: &Home) -> u64 {
-        let (mut lost, mut discarded) = (0, 0);
-        while let Some(taken) = self.outbox.take() {
-            lost += taken.lost;
-            discarded += taken.run.events() - taken.skip;
+    /// Counts what is kept for this connection: replies that wait and input that is not done with.
+    fn book(&self, local: &Local, kept: [usize; 2]) {
+        let before = self.kept.replace(kept);
+        if before != kept {
+            local.keep(before, kept);
         }
-        home.counters.discarded.add(discarded as u64);
-        lost + self.outbox.take_lost()
     }
+}
 
-    /// When it has been silent for too long.
-    fn silent_at(&self, home: &Home) -> Tick {
-        let silence = deadlines::ticks(home.config().pong_wait);
-        self.heard.get().saturating_add(silence)
+fn error(code: ErrorCode, message: &str) -> Answer<'_> {
+    Answer::Error {
+        request_id: None,
+        code,
+        message,
     }
+}
 
-    /// When its socket has taken nothing for too long, if something waits for it.
-    fn stuck_at(&self, home: &Home) -> Option<Tick> {
-        let wait = deadlines::ticks(home.config().write_wait);
-        self.stalled.get().map(|since| since.saturating_add(wait))
-    }
-
-    /// Sees to it that the thread looks at this connection at its next deadline.
-    fn watch(&self, home: &Home) {
-        let mut next = match self.phase.get() {
-            Phase::Ended => return,
-            Phase::Closing => self.until.get(),
-            Phase::Open | Phase::Leaving => {
-                let heartbeat = self.heartbeat.get().min(self.silent_at(home));
-                if self.authenticated.get() {
-                    heartbeat
-                } else {
-                    heartbeat.min(self.until.get())
-                }
-            }
-        };
-        if let Some(stuck) = self.stuck_at(home) {
-            next = next.min(stuck);
-        }
-        home.wake_at(self, next);
+/// Undoes a subscription that came about after its connection had ended, and so is on no list.
+pub(crate) fn leave_late(local: &Local, connection: ConnectionId, said: Said) {
+    if let Said::Subscribed {
+        topic,
+        is_new: true,
+        ..
+    } = said
+    {
+        leave_topics(local, connection, vec![topic]);
     }
 }
 
 /// Tells the shards of `topics` that `connection` has ended.
-fn leave_topics(home: &Home, connection: ConnectionId, topics: Vec<Arc<str>>) {
-    let broker = &home.process.broker;
-    let mut by_shard: Vec<(usize, Vec<Arc<str>>)> = Vec::new();
+fn leave_topics(local: &Local, connection: ConnectionId, topics: Vec<Arc<TopicEntry>>) {
+    let broker = &local.process.broker;
+    let mut by_shard: Vec<(usize, Vec<Arc<TopicEntry>>)> = Vec::new();
     for topic in topics {
-        let shard = broker.shard_of(&topic);
+        let shard = topic.shard();
         match by_shard.iter_mut().find(|(of, _)| *of == shard) {
             Some((_, topics)) => topics.push(topic),
             None => by_shard.push((shard, vec![topic])),
@@ -265,83 +334,15 @@ fn leave_topics(home: &Home, connection: ConnectionId, topics: Vec<Arc<str>>) {
     }
     for (shard, topics) in by_shard {
         let leave = Request::Leave { connection, topics };
-        hand_in(Arc::clone(broker.inbox(shard)), leave);
+        hand_in(broker.inbox(shard), leave);
     }
 }
 
 /// Delivers a request that nobody waits for, even through a full inbox.
-fn hand_in(inbox: Arc<Inbox>, request: Request) {
+fn hand_in(inbox: &Arc<Inbox>, request: Request) {
     let Err(refused) = inbox.push(request) else {
         return;
     };
+    let inbox = Arc::clone(inbox);
     tokio::task::spawn_local(async move { inbox.send(refused).await });
-}
-
-/// What happens to a connection when its deadline comes.
-pub(crate) fn look_at(home: &Home, connection: &Rc<Connection>) {
-    let now = home.tick();
-    let config = home.config();
-    let phase = connection.phase.get();
-    if phase == Phase::Ended {
-        return;
-    }
-    if connection.stuck_at(home).is_some_and(|stuck| now >= stuck) {
-        tracing::info!(
-            client = connection.label(),
-            "disconnected: its socket takes nothing"
-        );
-        home.counters.slow_disconnects.add(1);
-        connection.end();
-        return;
-    }
-    if phase == Phase::Closing {
-        if now >= connection.until.get() {
-            connection.end();
-        }
-        connection.watch(home);
-        return;
-    }
-    if !connection.authenticated.get() && now >= connection.until.get() {
-        connection.send_error(
-            home,
-            ErrorCode::Unauthorized,
-            crate::protocol::codes::AUTH_TIMEOUT_TEXT,
-        );
-        connection.close(
-            home,
-            Some(CloseCode::POLICY),
-            crate::protocol::codes::AUTH_TIMEOUT_TEXT,
-        );
-        return;
-    }
-    // Who is not read cannot be heard. What it is paused for has an end of its own.
-    if connection.paused.get() {
-        connection.heard.set(now);
-    }
-    if now >= connection.silent_at(home) {
-        tracing::info!(
-            client = connection.label(),
-            "disconnected: nothing was heard from it"
-        );
-        connection.close(
-            home,
-            Some(CloseCode::POLICY),
-            "nothing was heard for PONG_WAIT_SEC",
-        );
-        return;
-    }
-    if now >= connection.heartbeat.get() {
-        connection.heartbeat.set(home.after(config.ping_period));
-        let ts = home.timestamp();
-        // A client that does not read gets no more heartbeats on top of what it has not read.
-        if !connection.parked.get() {
-            connection.send(home, |out| {
-                frame::ping(out, b"");
-                if config.heartbeat_info {
-                    reply::info_ping(out, ts);
-                }
-            });
-        }
-    }
-    connection.watch(home);
 }

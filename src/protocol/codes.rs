@@ -75,6 +75,12 @@ impl CloseCode {
 /// Goes with [`ErrorCode::InvalidApiKey`].
 pub const INVALID_API_KEY_TEXT: &str = "Invalid or expired API key";
 
+/// Goes with [`ErrorCode::Unauthorized`] when another command comes first.
+pub const AUTH_FIRST_TEXT: &str = "Authentication required: the first message must be auth";
+
+/// Says that an `auth` has no key that could be compared.
+pub const API_KEY_REQUIRED_TEXT: &str = "api_key is required";
+
 /// Goes with [`ErrorCode::Unauthorized`] when no command came in time.
 pub const AUTH_TIMEOUT_TEXT: &str = "Authentication timeout";
 

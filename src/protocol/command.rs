@@ -5,9 +5,7 @@
 //! the input, so every spelling of a number, key order and white space survives. No input panics or recurses.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
@@ -21,8 +19,8 @@ pub enum Command<'a> {
     Auth {
         /// Echoed in the reply.
         request_id: Option<RequestId<'a>>,
-        /// The key, not yet compared with anything.
-        api_key: Cow<'a, str>,
+        /// The key, not yet compared with anything. `None` if there is none, or no string.
+        api_key: Option<Cow<'a, str>>,
     },
     /// Receive a topic's events.
     Subscribe {
@@ -88,10 +86,9 @@ pub struct BadCommand<'a> {
     pub request_id: Option<RequestId<'a>>,
     /// What is wrong, in words for the client.
     pub message: Cow<'static, str>,
+    /// It was meant as an `auth`.
+    pub is_auth: bool,
 }
-
-/// Objects around a payload: the command, and its `message`.
-const DEPTH_AROUND_PAYLOAD: usize = 2;
 
 /// How much of a client's own text is quoted back to it.
 const QUOTED_BYTES_MAX: usize = 32;
@@ -100,12 +97,14 @@ const QUOTED_BYTES_MAX: usize = 32;
 ///
 /// Unknown fields are ignored, `null` stands for an absent field everywhere but in `payload`, and of a
 /// repeated key the last one counts, as in a browser. `payload_depth_max` bounds how deep objects and arrays
-/// nest inside the payload; the whole command may nest two levels deeper.
+/// nest inside the payload; unknown fields may nest as they like.
 pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCommand<'_>> {
     let fields = Fields::read(text).map_err(|error| BadCommand {
         request_id: None,
         message: fields_error_text(&error),
+        is_auth: false,
     })?;
+    let is_auth = fields.kind == Some(r#""auth""#);
     let request_id = fields
         .request_id
         .map(RequestId::from_value)
@@ -113,19 +112,12 @@ pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCom
         .map_err(|error| BadCommand {
             request_id: None,
             message: error.to_string().into(),
+            is_auth,
         })?;
-    let depth_max = payload_depth_max.saturating_add(DEPTH_AROUND_PAYLOAD);
-    let command = if fields::nests_deeper(text, depth_max) {
-        Err(format!(
-            "nesting is too deep: at most {payload_depth_max} levels are allowed in a payload"
-        )
-        .into())
-    } else {
-        interpret(&fields, request_id)
-    };
-    command.map_err(|message| BadCommand {
+    interpret(&fields, request_id, payload_depth_max).map_err(|message| BadCommand {
         request_id,
         message,
+        is_auth,
     })
 }
 
@@ -134,9 +126,10 @@ type Text = Cow<'static, str>;
 fn interpret<'a>(
     fields: &Fields<'a>,
     request_id: Option<RequestId<'a>>,
+    payload_depth_max: usize,
 ) -> Result<Command<'a>, Text> {
     match kind(fields.kind)?.as_ref() {
-        "publish" => publish(fields, request_id).map(Command::Publish),
+        "publish" => publish(fields, request_id, payload_depth_max).map(Command::Publish),
         "subscribe" => Ok(Command::Subscribe {
             request_id,
             topic: topic(fields.topic)?,
@@ -149,7 +142,7 @@ fn interpret<'a>(
         "ping" => Ok(Command::Ping { request_id }),
         "auth" => Ok(Command::Auth {
             request_id,
-            api_key: required_string("api_key", fields.api_key)?,
+            api_key: fields.api_key.and_then(fields::string),
         }),
         unknown => Err(unknown_kind_text(unknown)),
     }
@@ -158,6 +151,7 @@ fn interpret<'a>(
 fn publish<'a>(
     fields: &Fields<'a>,
     request_id: Option<RequestId<'a>>,
+    payload_depth_max: usize,
 ) -> Result<Publish<'a>, Text> {
     let topic = topic(fields.topic)?;
     let (id, payload) = match fields.message {
@@ -169,11 +163,18 @@ fn publish<'a>(
     if Uuid::try_parse(&id).is_err() {
         return Err(MESSAGE_ID_NOT_UUID_TEXT.into());
     }
+    let payload = payload.unwrap_or("null");
+    if fields::nests_deeper(payload, payload_depth_max) {
+        return Err(format!(
+            "nesting is too deep: at most {payload_depth_max} levels are allowed in a payload"
+        )
+        .into());
+    }
     Ok(Publish {
         request_id,
         topic,
         id,
-        payload: payload.ok_or("message.payload is required")?,
+        payload,
         ack: ack(fields.ack)?,
     })
 }
@@ -194,17 +195,16 @@ fn topic(json: Option<&str>) -> Result<Cow<'_, str>, Text> {
 fn replay<'a>(fields: &Fields<'a>) -> Result<Replay<'a>, Text> {
     let last_n = fields
         .last_n
-        .map(|json| integer(json).ok_or("last_n must be a non-negative integer"))
+        .map(|json| last_n(json).ok_or("last_n must be an integer"))
         .transpose()?;
     let Some(since) = fields.since else {
         return Ok(last_n.map_or(Replay::None, Replay::Last));
     };
-    let since: BTreeMap<String, Option<&RawValue>> =
-        serde_json::from_str(since).map_err(|_| "since must be an object")?;
-    let field = |name| since.get(name).copied().flatten().map(RawValue::get);
+    let since = fields::Since::read(since).ok_or("since must be an object")?;
     Ok(Replay::Since {
-        epoch: required_string("since.epoch", field("epoch"))?,
-        seq: field("seq")
+        epoch: required_string("since.epoch", since.epoch)?,
+        seq: since
+            .seq
             .and_then(integer)
             .ok_or("since.seq must be a non-negative integer")?,
     })
@@ -215,6 +215,14 @@ fn ack(json: Option<&str>) -> Result<bool, Text> {
         None | Some("true") => Ok(true),
         Some("false") => Ok(false),
         Some(_) => Err("ack must be true or false".into()),
+    }
+}
+
+/// Any JSON integer: a negative one counts as 0, since clients send -1 for "none".
+fn last_n(json: &str) -> Option<u64> {
+    match json.strip_prefix('-') {
+        Some(digits) => integer(digits).map(|_| 0),
+        None => integer(json),
     }
 }
 
@@ -233,7 +241,7 @@ fn unknown_kind_text(kind: &str) -> Text {
     let quoted = &kind[..kind.floor_char_boundary(QUOTED_BYTES_MAX)];
     let cut = if quoted.len() < kind.len() { "…" } else { "" };
     format!(
-        "unknown type '{quoted}{cut}': auth, subscribe, unsubscribe, publish and ping are allowed"
+        "Unknown message type: '{quoted}{cut}'; auth, subscribe, unsubscribe, publish and ping are allowed"
     )
     .into()
 }
@@ -514,7 +522,7 @@ mod tests {
                 unreachable!()
             };
             assert_eq!(publish.id, id);
-            assert_eq!(crate::protocol::reply::json_string(id), format!("\"{id}\""));
+            assert_eq!(crate::protocol::json::string(id), format!("\"{id}\""));
         }
     }
 

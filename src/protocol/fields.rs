@@ -37,6 +37,20 @@ pub(super) enum Message<'a> {
     NotAnObject,
 }
 
+/// The `since` of a subscribe. Unknown fields cost their scan and nothing else.
+#[derive(Debug, Default)]
+pub(super) struct Since<'a> {
+    pub(super) epoch: Option<&'a str>,
+    pub(super) seq: Option<&'a str>,
+}
+
+impl<'a> Since<'a> {
+    /// Reads the fields; `None` if `json` is no object.
+    pub(super) fn read(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+}
+
 /// Why a text has no fields.
 #[derive(Debug)]
 pub(super) enum FieldsError {
@@ -101,6 +115,8 @@ enum FieldName {
     ApiKey,
     Id,
     Payload,
+    Epoch,
+    Seq,
     Unknown,
 }
 
@@ -132,6 +148,8 @@ impl Visitor<'_> for NameVisitor {
             b"api_key" => FieldName::ApiKey,
             b"id" => FieldName::Id,
             b"payload" => FieldName::Payload,
+            b"epoch" => FieldName::Epoch,
+            b"seq" => FieldName::Seq,
             _ => FieldName::Unknown,
         })
     }
@@ -176,7 +194,11 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
                     fields.message = Some(map.next_value()?);
                     continue;
                 }
-                FieldName::Id | FieldName::Payload | FieldName::Unknown => {
+                FieldName::Id
+                | FieldName::Payload
+                | FieldName::Epoch
+                | FieldName::Seq
+                | FieldName::Unknown => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
@@ -184,6 +206,36 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
             *field = not_null(map.next_value()?);
         }
         Ok(fields)
+    }
+}
+
+struct SinceVisitor;
+
+impl<'de> Deserialize<'de> for Since<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SinceVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for SinceVisitor {
+    type Value = Since<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a position")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut since = Since::default();
+        while let Some(name) = map.next_key()? {
+            match name {
+                FieldName::Epoch => since.epoch = not_null(map.next_value()?),
+                FieldName::Seq => since.seq = not_null(map.next_value()?),
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(since)
     }
 }
 

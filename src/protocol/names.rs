@@ -12,7 +12,7 @@ use super::fields;
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 
 /// The longest request id, in bytes of UTF-8 after its escapes are decoded.
-pub const REQUEST_ID_BYTES_MAX: usize = 128;
+pub const REQUEST_ID_BYTES_MAX: usize = 1024;
 
 /// Checks a topic name: 1 to 255 bytes, no control characters, no `*` and no `>`.
 pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
@@ -60,7 +60,7 @@ pub enum TopicNameError {
 pub struct RequestId<'a>(&'a str);
 
 impl<'a> RequestId<'a> {
-    /// Checks that `json` is one JSON string of at most 128 bytes, counted after decoding.
+    /// Checks that `json` is one JSON string of at most 1,024 bytes, counted after decoding.
     ///
     /// A lone surrogate (`"\ud800"`) is refused: strict parsers could not read the echo.
     pub fn from_json(json: &'a str) -> Result<Self, RequestIdError> {

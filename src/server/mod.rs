@@ -21,10 +21,13 @@ mod patience;
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::request::Request;
 use crate::broker::shard::{Shard, ShardLimits};
-use crate::broker::{Broker, RUN_EVENTS_LIMIT};
+use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
 use crate::config::Config;
-use crate::connection::flusher::{tend, work};
-use crate::connection::home::{Home, Letter, Mailbox, Process};
+use crate::budget::{Budget, memory_of_machine};
+use crate::config::values::IoUring;
+use crate::core::Core;
+use crate::core::mailbox::{Letter, Mailbox};
+use crate::process::Process;
 use crate::metrics::Metrics;
 
 /// Descriptors that are kept back for everything but clients: listener, epoll, log, files.

@@ -90,8 +90,8 @@ fn step(world: &mut World) {
         }
         60..70 => world.flush(who, world::ALL),
         70..75 => {
-            let home = world.peers[who].outbox.address().home;
-            world.read_mail(home as usize);
+            let home = world.peers[who].id.home();
+            world.read_mail(home);
         }
         _ => {
             let shard = world.random.below(world.naive.limits.shards);

@@ -113,6 +113,7 @@ pub(crate) struct Connection {
     pub(crate) lost: u64,
     pub(crate) offered: u64,
     pub(crate) dropped: u64,
+    pub(crate) discarded: u64,
     pub(crate) is_closed: bool,
     /// Replies in their order: for each shard first the answers to publishes, then all others.
     pub(crate) expected: BTreeMap<(usize, bool), VecDeque<Expected>>,
@@ -289,14 +290,15 @@ impl Naive {
             topic.kept.pop_front();
         }
         let (mut matched, mut dropped) = (0, 0);
-        topic
-            .subscribers
-            .retain(|who| !self.connections[*who].is_closed);
         for who in &topic.subscribers {
             let connection = &mut self.connections[*who];
-            connection.ring.push_back(event.clone());
             connection.offered += 1;
             matched += 1;
+            if connection.is_closed {
+                connection.discarded += 1;
+                continue;
+            }
+            connection.ring.push_back(event.clone());
             if connection.ring.len() > self.limits.ring {
                 connection.ring.pop_front();
                 connection.lost += 1;

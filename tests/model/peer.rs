@@ -4,12 +4,13 @@
 //! knows the contract alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
-use shardcast::broker::outbox::{OutboxReceiver, Taken};
-use shardcast::broker::placed::Placed;
-use shardcast::broker::request::{Membership, Order, Reply};
-use shardcast::broker::run::Stamp;
+use shardcast::broker::ConnectionId;
+use shardcast::broker::request::{Membership, Reply};
+use shardcast::broker::ring::{Frames, Next, Ring};
+use shardcast::broker::run::Run;
 
 /// What a client reads, in its order.
 #[derive(Debug)]
@@ -20,18 +21,11 @@ pub(crate) enum Wire {
     Live(Value),
 }
 
-/// What one drain took from a ring.
-#[derive(Debug)]
-pub(crate) struct Drain {
-    taken: Vec<Taken>,
-    /// Nothing was left.
-    is_whole: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) outbox: OutboxReceiver,
-    placed: Placed,
+    pub(crate) id: ConnectionId,
+    ring: Ring,
+    ring_max: usize,
     /// Its topics, for the end.
     pub(crate) topics: Vec<String>,
     /// To be flushed.
@@ -42,58 +36,51 @@ pub(crate) struct Peer {
     pub(crate) in_flight_bytes: usize,
     pub(crate) discarded: u64,
     /// Lost before what was discarded.
-    lost_at_end: u64,
+    pub(crate) unannounced: u64,
     pub(crate) written: Vec<Wire>,
 }
 
 impl Peer {
-    pub(crate) fn new(outbox: OutboxReceiver) -> Self {
+    pub(crate) fn new(id: ConnectionId, ring_max: usize) -> Self {
         Self {
-            outbox,
-            placed: Placed::default(),
+            id,
+            ring: Ring::default(),
+            ring_max,
             topics: Vec::new(),
             is_ready: false,
             is_closed: false,
             in_flight: 0,
             in_flight_bytes: 0,
             discarded: 0,
-            lost_at_end: 0,
+            unannounced: 0,
             written: Vec::new(),
         }
     }
 
-    /// Takes up to `takes_max` runs. They must be queued after the mail has been read.
-    pub(crate) fn take_ring(&mut self, takes_max: usize) -> Drain {
-        self.is_ready = false;
-        self.placed.begin(self.outbox.runs());
-        self.outbox.unmark();
-        let taken: Vec<_> = std::iter::from_fn(|| self.outbox.take())
-            .take(takes_max)
-            .collect();
-        let is_whole = taken.len() < takes_max;
-        self.is_ready = !is_whole;
-        Drain { taken, is_whole }
-    }
-
-    pub(crate) fn queue(&mut self, drain: Drain) {
-        for Taken { run, skip, lost } in drain.taken {
-            self.queue_placed(Some(run.stamp()));
-            if lost > 0 {
-                self.written.push(Wire::Notice(lost));
+    /// Takes up to `takes_max` things off the ring.
+    pub(crate) fn flush(&mut self, takes_max: usize) {
+        for _ in 0..takes_max {
+            match self.ring.take() {
+                Some(Next::Reply(reply)) => self.write(reply),
+                Some(Next::Events { run, skip, lost }) => {
+                    if lost > 0 {
+                        self.written.push(Wire::Notice(lost));
+                    }
+                    let live = frames(run.frames()).into_iter().skip(skip);
+                    self.written.extend(live.map(Wire::Live));
+                }
+                None => break,
             }
-            let live = frames(run.frames()).into_iter().skip(skip);
-            self.written.extend(live.map(Wire::Live));
-            self.placed.passed();
         }
-        if drain.is_whole {
-            self.placed.drained();
-        }
-        self.queue_placed(None);
+        self.is_ready = !self.ring.is_empty();
     }
 
-    fn queue_placed(&mut self, next: Option<Stamp>) {
-        while let Some(reply) = self.placed.due(next) {
-            self.queue_reply(reply);
+    pub(crate) fn take_events(&mut self, run: &Arc<Run>) {
+        if self.is_closed {
+            self.discarded += run.events() as u64;
+        } else {
+            self.ring.push(run, self.ring_max);
+            self.is_ready = true;
         }
     }
 
@@ -108,15 +95,15 @@ impl Peer {
                     .swap_remove(index.expect("only a subscriber leaves"));
             }
         }
-        match reply.order {
-            Order::AfterRun(stamp) => self.placed.push(stamp, reply),
-            Order::BeforeRing => self.queue_reply(reply),
+        self.in_flight -= reply.commands;
+        self.in_flight_bytes -= reply.request_bytes;
+        let (frames, replay) = (reply.frames, reply.replay);
+        if let Err(reply) = self.ring.push_reply(Frames { frames, replay }) {
+            self.write(reply);
         }
     }
 
-    fn queue_reply(&mut self, reply: Reply) {
-        self.in_flight -= reply.commands;
-        self.in_flight_bytes -= reply.request_bytes;
+    fn write(&mut self, reply: Frames) {
         self.written
             .extend(frames(&reply.frames).into_iter().map(Wire::Reply));
         for kept in reply.replay {
@@ -129,28 +116,18 @@ impl Peer {
     pub(crate) fn close(&mut self) -> Vec<String> {
         self.is_closed = true;
         self.is_ready = false;
-        self.outbox.close();
-        self.discard();
-        std::mem::take(&mut self.topics)
-    }
-
-    /// Counts what is in the ring of a closed connection.
-    pub(crate) fn discard(&mut self) {
-        while let Some(Taken { run, skip, lost }) = self.outbox.take() {
-            self.discarded += (run.events() - skip) as u64;
-            self.lost_at_end += lost;
+        while let Some(next) = self.ring.take() {
+            if let Next::Events { run, skip, lost } = next {
+                self.discarded += (run.events() - skip) as u64;
+                self.unannounced += lost;
+            }
         }
-    }
-
-    /// Events that were dropped and that the client was not told of.
-    pub(crate) fn unannounced(&self) -> u64 {
-        self.lost_at_end + self.outbox.take_lost()
+        std::mem::take(&mut self.topics)
     }
 
     /// Nothing waits and nothing is owed.
     pub(crate) fn assert_at_rest(&self) {
-        assert_eq!(self.outbox.runs(), 0, "a ring nobody was told of");
-        assert!(self.placed.is_empty(), "{:?} wait for ever", self.placed);
+        assert!(self.ring.is_empty(), "a ring nobody was told of");
         assert_eq!((self.in_flight, self.in_flight_bytes), (0, 0));
     }
 }

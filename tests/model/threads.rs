@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use serde_json::Value;
+use shardcast::broker::ConnectionId;
 use shardcast::broker::inbox::{Bell, Inbox};
-use shardcast::broker::outbox::{Address, ConnectionId, outbox};
-use shardcast::broker::request::{Delivery, Membership, Publishes, Replay, Request};
+use shardcast::broker::request::{Delivery, Item, Membership, Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::metrics::ShardCounters;
-use shardcast::protocol::frame::Timestamp;
+use shardcast::protocol::time::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::peer::{Client, Peer, Wire, topic_of};
@@ -57,7 +57,7 @@ struct Home<'a> {
     index: usize,
     machine: &'a Machine,
     random: Random,
-    ring: u32,
+    ring: usize,
     peers: Vec<Peer>,
     clients: Vec<Client>,
 }
@@ -65,13 +65,8 @@ struct Home<'a> {
 impl Home<'_> {
     fn connect(&mut self) {
         let slot = self.peers.len();
-        let address = Address {
-            home: u32::try_from(self.index).expect("small"),
-            slot: u32::try_from(slot).expect("small"),
-        };
-        let id = ConnectionId((self.index << 32 | slot) as u64);
-        let (_, receiver) = outbox(id, address, self.ring, false);
-        self.peers.push(Peer::new(receiver));
+        let id = ConnectionId::new(self.index, u32::try_from(slot).expect("small"), 1);
+        self.peers.push(Peer::new(id, self.ring));
         self.clients.push(Client::default());
     }
 
@@ -93,7 +88,7 @@ impl Home<'_> {
         let shard = self.random.below(SHARDS);
         let topic = topic(shard, self.random.below(TOPICS_OF_A_SHARD));
         self.peers[who].in_flight += 1;
-        let subscriber = self.peers[who].outbox.sender();
+        let subscriber = self.peers[who].id;
         let request = if self.random.one_in(3) {
             Request::Unsubscribe {
                 subscriber,
@@ -120,7 +115,7 @@ impl Home<'_> {
     fn leave(&self, who: usize, topic: &str) {
         let shard = topic.bytes().last().expect("topics have names") - b'0';
         let request = Request::Leave {
-            connection: self.peers[who].outbox.id(),
+            connection: self.peers[who].id,
             topics: vec![topic.into()],
         };
         self.push(usize::from(shard), request);
@@ -128,17 +123,21 @@ impl Home<'_> {
 
     fn read_mail(&mut self) {
         while let Some(delivery) = self.machine.mail[self.index].pop() {
-            for reply in delivery.replies {
-                let who = reply.to.address().slot as usize;
-                if !self.peers[who].is_closed {
-                    self.peers[who].take_reply(reply);
-                } else if let Some(Membership::Joined(topic)) = reply.membership {
-                    self.leave(who, &topic);
+            for item in delivery.items {
+                match item {
+                    Item::Reply(reply) => {
+                        let who = reply.to.slot();
+                        if !self.peers[who].is_closed {
+                            self.peers[who].take_reply(reply);
+                        } else if let Some(Membership::Joined(topic)) = reply.membership {
+                            self.leave(who, &topic);
+                        }
+                    }
+                    Item::Events { run, to } => {
+                        to.iter()
+                            .for_each(|id| self.peers[id.slot()].take_events(&run));
+                    }
                 }
-            }
-            for sender in delivery.dirty {
-                let peer = &mut self.peers[sender.address().slot as usize];
-                peer.is_ready |= !peer.is_closed;
             }
         }
     }
@@ -147,9 +146,7 @@ impl Home<'_> {
         if !self.peers[who].is_ready {
             return;
         }
-        let drain = self.peers[who].take_ring(takes_max);
-        self.read_mail();
-        self.peers[who].queue(drain);
+        self.peers[who].flush(takes_max);
         for wire in std::mem::take(&mut self.peers[who].written) {
             let client = &mut self.clients[who];
             client.read(&wire);
@@ -204,16 +201,12 @@ impl Home<'_> {
 /// Publishes to the topics of one shard and turns it, for as long as a connection lives.
 fn publish(machine: &Machine, shard: &mut Shard, index: usize, seed: u64) {
     let mut random = Random(seed);
-    let address = Address {
-        home: u32::MAX,
-        slot: 0,
-    };
-    let (publisher, _receiver) = outbox(ConnectionId(u64::MAX), address, 1, false);
+    let publisher = ConnectionId::new(HOMES, 0, 1);
     let _watch = Watch(machine);
     while machine.homes_at_work.load(Ordering::Acquire) > 0
         && !machine.has_failed.load(Ordering::Acquire)
     {
-        let mut batch = Publishes::new(publisher.clone());
+        let mut batch = Publishes::new(publisher);
         for _ in 0..random.between(1, 8) {
             let topic = topic(index, random.below(TOPICS_OF_A_SHARD));
             batch.push(&topic, "id", "0", "", true);
@@ -275,7 +268,7 @@ pub(crate) fn run(seed: u64) {
     machine.homes_at_work.store(HOMES, Ordering::Release);
     let machine = &machine;
     let run_events_max = random.between(1, 4);
-    let ring = u32::try_from(random.between(1, 24)).expect("small");
+    let ring = random.between(1, 24);
     let mut shards: Vec<_> = (0..SHARDS)
         .map(|index| shard(machine, index, run_events_max))
         .collect();
@@ -321,13 +314,11 @@ fn check(machine: &Machine, homes: &mut [Home<'_>], seed: u64) {
     let (mut delivered, mut lost, mut discarded) = (0, 0, 0);
     for home in homes {
         for (peer, client) in home.peers.iter_mut().zip(&home.clients) {
-            // A shard may have been in the middle of a push when the connection closed.
-            peer.discard();
             if !peer.is_closed {
                 peer.assert_at_rest();
             }
             delivered += client.delivered;
-            lost += client.announced + peer.unannounced();
+            lost += client.announced + peer.unannounced;
             discarded += peer.discarded;
         }
     }

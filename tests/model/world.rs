@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use serde_json::Value;
+use shardcast::broker::ConnectionId;
 use shardcast::broker::inbox::{Bell, Inbox};
-use shardcast::broker::outbox::{Address, ConnectionId, outbox};
 use shardcast::broker::request::{
-    Created, Delivery, Membership, Publishes, Replay, Reply, Request,
+    Created, Delivery, Item as ShardItem, Membership, Publishes, Replay, Reply, Request,
 };
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::broker::topic::TopicStats;
 use shardcast::metrics::ShardCounters;
-use shardcast::protocol::frame::Timestamp;
+use shardcast::protocol::time::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::naive::{Command, Item, Limits, Naive, Wanted};
@@ -116,13 +116,8 @@ impl World {
         let who = self.peers.len();
         let home = self.random.below(self.mail.len());
         self.note(&format!("connection {who} lives on home {home}"));
-        let address = Address {
-            home: u32::try_from(home).expect("small"),
-            slot: u32::try_from(who).expect("small"),
-        };
-        let ring = u32::try_from(self.naive.limits.ring).expect("small");
-        let (_, receiver) = outbox(ConnectionId(who as u64), address, ring, false);
-        self.peers.push(Peer::new(receiver));
+        let id = ConnectionId::new(home, u32::try_from(who).expect("small"), 1);
+        self.peers.push(Peer::new(id, self.naive.limits.ring));
         self.clients.push(Client::default());
         self.replaying.push(VecDeque::new());
         self.naive
@@ -132,7 +127,7 @@ impl World {
     }
 
     fn home_of(&self, who: usize) -> usize {
-        self.peers[who].outbox.address().home as usize
+        self.peers[who].id.home()
     }
 
     fn request_id(&mut self) -> String {
@@ -208,7 +203,7 @@ impl World {
         };
         self.peers[who].in_flight += 1;
         let request = Request::Subscribe {
-            subscriber: self.peers[who].outbox.sender(),
+            subscriber: self.peers[who].id,
             topic: topic.into(),
             replay,
             request_id: Some(format!("\"{request_id}\"").into()),
@@ -226,7 +221,7 @@ impl World {
         let request_id = self.request_id();
         self.peers[who].in_flight += 1;
         let request = Request::Unsubscribe {
-            subscriber: self.peers[who].outbox.sender(),
+            subscriber: self.peers[who].id,
             topic: topic.into(),
             request_id: Some(format!("\"{request_id}\"").into()),
         };
@@ -251,7 +246,7 @@ impl World {
                 ack: !self.random.one_in(4),
                 request_id,
             };
-            let sender = self.peers[who].outbox.sender();
+            let sender = self.peers[who].id;
             let (publishes, items) = batches
                 .entry(self.naive.shard_of(topic))
                 .or_insert_with(|| (Publishes::new(sender), Vec::new()));
@@ -269,6 +264,7 @@ impl World {
 
     pub(crate) fn close(&mut self, who: usize) {
         self.note(&format!("connection {who} closes"));
+        self.read_mail(self.home_of(who));
         let topics = self.peers[who].close();
         let naive = &mut self.naive.connections[who];
         naive.is_closed = true;
@@ -282,7 +278,7 @@ impl World {
 
     fn leave(&mut self, who: usize, topic: &str) {
         let request = Request::Leave {
-            connection: self.peers[who].outbox.id(),
+            connection: self.peers[who].id,
             topics: vec![topic.into()],
         };
         let topics = vec![topic.into()];
@@ -324,34 +320,30 @@ impl World {
             return;
         }
         self.note(&format!("flush of connection {who}: {takes_max}"));
-        let taken = self.peers[who].take_ring(takes_max);
         self.read_mail(self.home_of(who));
-        self.peers[who].queue(taken);
+        self.peers[who].flush(takes_max);
         self.compare(who);
     }
 
     pub(crate) fn read_mail(&mut self, home: usize) {
         while let Some(delivery) = self.mail[home].pop_front() {
-            for reply in delivery.replies {
-                let who = reply.to.address().slot as usize;
-                if self.peers[who].is_closed {
-                    self.forget(who, reply);
-                    continue;
+            for item in delivery.items {
+                match item {
+                    ShardItem::Reply(reply) => {
+                        let who = reply.to.slot();
+                        if self.peers[who].is_closed {
+                            self.forget(who, reply);
+                            continue;
+                        }
+                        self.peers[who].take_reply(reply);
+                        self.compare(who);
+                    }
+                    ShardItem::Events { run, to } => {
+                        to.iter()
+                            .for_each(|id| self.peers[id.slot()].take_events(&run));
+                    }
                 }
-                self.peers[who].take_reply(reply);
-                self.compare(who);
             }
-            for sender in delivery.dirty {
-                let peer = &mut self.peers[sender.address().slot as usize];
-                peer.is_ready |= !peer.is_closed;
-            }
-        }
-        for peer in &self.peers {
-            let is_here = peer.outbox.address().home as usize == home && !peer.is_closed;
-            assert!(
-                !is_here || peer.is_ready || peer.outbox.runs() == 0 || self.is_interleaved,
-                "a ring nobody was told of"
-            );
         }
     }
 

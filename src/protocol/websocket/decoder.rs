@@ -19,10 +19,12 @@ pub struct Decoder {
     joined: Vec<u8>,
     /// A fragmented message has begun and its final frame has not come.
     is_unfinished: bool,
+    /// Bytes of the frame at the start of the input, header and payload, once its header has been found legal.
+    wanted: usize,
 }
 
 // One for each connection.
-const _: () = assert!(size_of::<Decoder>() <= 48);
+const _: () = assert!(size_of::<Decoder>() <= 40);
 
 /// What one call to [`Decoder::decode`] has achieved.
 ///
@@ -141,9 +143,11 @@ impl Decoder {
         if !self.is_unfinished {
             self.joined = Vec::new();
         }
+        self.wanted = 0;
         let Some(header) = self.header(input, message_bytes_max)? else {
             return Ok(Step::STARVED);
         };
+        self.wanted = header.payload_start + header.payload_bytes;
         let Some(payload) = input
             .get_mut(header.payload_start..)
             .and_then(|rest| rest.get_mut(..header.payload_bytes))
@@ -169,6 +173,12 @@ impl Decoder {
             }
         };
         Ok(Step { consumed, message })
+    }
+
+    /// Bytes of the frame that the last call to [`decode`](Self::decode) found unfinished, header and payload, or 0
+    /// if its header is unfinished too. Legal and within the limit: a buffer may be sized by it, as far as it has come.
+    pub fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// The header at the start of `input` if all of it is there and it is legal here. Byte for byte, so that a fault
@@ -258,23 +268,6 @@ impl Step<'_> {
         consumed: 0,
         message: None,
     };
-}
-
-/// Bytes of the frame at the start of `input`, header and payload, once its header is complete.
-///
-/// The reader sizes the buffer of an unfinished frame with it, after [`Decoder::decode`] has found nothing wrong with
-/// the header: on its own it trusts the length.
-pub fn frame_bytes(input: &[u8]) -> Option<usize> {
-    let (_first, rest) = input.split_first()?;
-    let (&second, rest) = rest.split_first()?;
-    let (length, rest) = split_length(second, rest)?;
-    let rest = if second & MASKED == 0 {
-        rest
-    } else {
-        rest.split_first_chunk::<4>()?.1
-    };
-    let payload_bytes = usize::try_from(length).unwrap_or(usize::MAX);
-    Some(payload_bytes.saturating_add(input.len() - rest.len()))
 }
 
 /// A complete header whose frame is legal at this place.
@@ -436,13 +429,14 @@ mod tests {
                 }
                 if consumed == 0 {
                     assert_eq!(input, before, "an incomplete frame was touched");
-                    assert!(frame_bytes(&input).is_none_or(|bytes| bytes > input.len()));
+                    assert!(decoder.wanted() == 0 || decoder.wanted() > input.len());
+                    assert!(decoder.wanted() <= bytes_max.max(125) + 14);
                     if !decoder.is_unfinished {
                         assert_eq!(decoder.joined.capacity(), 0, "memory kept while idle");
                     }
                     break;
                 }
-                assert_eq!(frame_bytes(&before), Some(consumed));
+                assert_eq!(decoder.wanted(), consumed);
                 input.drain(..consumed);
             }
         }

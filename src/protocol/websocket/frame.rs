@@ -6,10 +6,9 @@
 
 use std::fmt;
 
-use jiff::tz::Offset;
-
-use super::codes::CloseCode;
-use super::reply;
+use crate::protocol::codes::CloseCode;
+use crate::protocol::json;
+use crate::protocol::time::Timestamp;
 
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_CLOSE: u8 = 0x88;
@@ -128,7 +127,7 @@ const AFTER_SEQ: &str = "}";
 impl EventTemplate {
     /// Makes the template of a topic.
     pub fn new(topic: &str) -> Self {
-        let topic_json = reply::json_string(topic);
+        let topic_json = json::string(topic);
         Self {
             head: [BEFORE_TOPIC, &topic_json, BEFORE_ID].concat().into(),
             topic_json_len: topic_json.len(),
@@ -157,7 +156,7 @@ impl EventTemplate {
         out.extend_from_slice(BEFORE_PAYLOAD.as_bytes());
         out.extend_from_slice(payload.as_bytes());
         out.extend_from_slice(BEFORE_TS.as_bytes());
-        out.extend_from_slice(&ts.0);
+        out.extend_from_slice(ts.as_bytes());
         out.extend_from_slice(BEFORE_SEQ.as_bytes());
         out.extend_from_slice(itoa::Buffer::new().format(seq).as_bytes());
         out.extend_from_slice(AFTER_SEQ.as_bytes());
@@ -184,56 +183,6 @@ impl fmt::Debug for EventTemplate {
 
 fn decimal_len(number: u64) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
-}
-
-/// A moment as clients see it: RFC 3339, UTC, milliseconds, `Z`. Its text sorts as time does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp([u8; Timestamp::LEN]);
-
-impl Timestamp {
-    const LEN: usize = 24;
-
-    /// Makes the timestamp of a moment. Callers keep it for as long as the millisecond lasts. Moments past
-    /// the year 9999 are cut to its end.
-    pub fn from_unix_ms(unix_ms: u64) -> Self {
-        let instant = i64::try_from(unix_ms)
-            .ok()
-            .and_then(|unix_ms| jiff::Timestamp::from_millisecond(unix_ms).ok())
-            .unwrap_or(jiff::Timestamp::MAX);
-        let time = Offset::UTC.to_datetime(instant);
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        put_digits(&mut text[0..4], time.year());
-        put_digits(&mut text[5..7], time.month().into());
-        put_digits(&mut text[8..10], time.day().into());
-        put_digits(&mut text[11..13], time.hour().into());
-        put_digits(&mut text[14..16], time.minute().into());
-        put_digits(&mut text[17..19], time.second().into());
-        put_digits(&mut text[20..23], time.millisecond());
-        Self(text)
-    }
-
-    /// The text.
-    #[expect(clippy::missing_panics_doc, reason = "the bytes are always ASCII")]
-    pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).expect("digits and punctuation are ASCII")
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-#[expect(
-    clippy::cast_sign_loss,
-    reason = "no field of a moment since 1970 is negative"
-)]
-fn put_digits(place: &mut [u8], mut number: i16) {
-    for digit in place.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
 }
 
 #[cfg(test)]
@@ -343,26 +292,6 @@ mod tests {
             close(&mut out, CloseCode::POLICY, &reason);
             assert_eq!(read_header(&out), (0x88, 2, 2 + kept));
             assert_eq!(out[4..], reason.as_bytes()[..kept]);
-        }
-    }
-
-    #[test]
-    fn timestamps_are_rfc_3339_in_milliseconds() {
-        for (unix_ms, text) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (1_756_116_000_000, "2025-08-25T10:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_868_799_007, "2000-02-29T23:59:59.007Z"),
-            (u64::MAX, "9999-12-30T22:00:00.999Z"),
-        ] {
-            let ts = Timestamp::from_unix_ms(unix_ms);
-            assert_eq!(ts.as_str(), text);
-            assert_eq!(format!("{ts:?}"), text);
-        }
-        for unix_ms in (0..4_000_000_000_000).step_by(9_999_999_967) {
-            let text = Timestamp::from_unix_ms(unix_ms).as_str().to_owned();
-            let back: jiff::Timestamp = text.parse().expect("RFC 3339");
-            assert_eq!(u64::try_from(back.as_millisecond()), Ok(unix_ms));
         }
     }
 }

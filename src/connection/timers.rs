@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// How often the wheel turns. Deadlines are kept to within one tick, late but never early.
+/// How often the wheel turns. Timers are kept to within one tick, late but never early.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// Ticks in one turn of the wheel: 102.4 s, more than the default heartbeat.
@@ -23,12 +23,12 @@ pub(crate) fn ticks(duration: Duration) -> Tick {
 }
 
 #[derive(Debug)]
-pub(crate) struct Deadlines {
+pub(crate) struct Timers {
     slots: Vec<Vec<(Tick, u32)>>,
     now: Tick,
 }
 
-impl Deadlines {
+impl Timers {
     pub(crate) fn new() -> Self {
         Self {
             slots: vec![Vec::new(); SLOTS],
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn everyone_comes_up_once_and_at_his_tick() {
-        let mut wheel = Deadlines::new();
+        let mut wheel = Timers::new();
         let wanted: Vec<Tick> = (0..5000).map(|i| 1 + i * 7919 % 4000).collect();
         for (who, at) in wanted.iter().enumerate() {
             wheel.insert(*at, u32::try_from(who).expect("small"));
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_past_comes_up_at_the_next_tick() {
-        let mut wheel = Deadlines::new();
+        let mut wheel = Timers::new();
         let mut due = Vec::new();
         wheel.turn(10, &mut due);
         wheel.insert(3, 7);

@@ -1,0 +1,353 @@
+//! What waits for one connection, in the order in which it happened: live events of every shard,
+//! and the replies and replays that stand between.
+//!
+//! Its core pushes and takes; nobody else sees it. So the order in which the core hears of things
+//! is the order on the socket, and an event that falls out is known at once. Events are bounded in
+//! number and in bytes, while an entry is a [`Run`] of several: the oldest run is kept outside of
+//! the queue, where it can lose its first events one by one.
+//!
+//! Replies are never dropped; the reader stops reading while too many wait. One that comes while
+//! events wait is due when as many events have left as had come before it, whether they were sent
+//! or fell out. A replay holds up what came after it until it is through; it is fetched from its
+//! shard piece by piece, and only when the socket has room for the next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+
+use super::directory::TopicEntry;
+use super::history::Kept;
+use super::run::Run;
+
+/// Places in a new queue of runs; doubled when they are taken.
+const PLACES_FIRST: usize = 16;
+
+/// Replies are gathered in buffers of about so many bytes, each given back when it is written.
+const REPLY_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What a replay that waits counts for among the replies.
+const REPLAY_BYTES: usize = size_of::<(u64, Said)>();
+
+/// How much may wait. Events beyond either bound push the oldest out.
+#[derive(Debug, Clone, Copy)]
+pub struct RingLimits {
+    /// Events, at least 1.
+    pub events_max: usize,
+    /// Bytes of their runs. The newest run always stays.
+    pub bytes_max: usize,
+}
+
+/// What is next for the socket.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing that can leave now.
+    Nothing,
+    /// Complete frames.
+    Replies(Vec<u8>),
+    /// A piece of a replay.
+    Replay(Piece),
+    /// The next piece of a replay is to be asked for. What comes after it waits until then.
+    Fetch(Fetch),
+    /// Live events.
+    Events {
+        /// The run.
+        run: Arc<Run>,
+        /// How many of its first events fell out.
+        skip: usize,
+        /// Events lost since the last one delivered, these included. To be announced first.
+        lost: u64,
+    },
+}
+
+/// Events of the past that leave together.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// The events, oldest first.
+    pub kept: Vec<Kept>,
+    /// Sequence number after the last of them.
+    pub next: u64,
+    /// Events in front of them that the history let go of before they were asked for. To be
+    /// announced first.
+    pub lost: u64,
+}
+
+/// Which events of the past a connection is still to get.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// Of which topic.
+    pub topic: Arc<TopicEntry>,
+    /// The first of them.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
+}
+
+/// A replay under way.
+#[derive(Debug)]
+struct Cursor {
+    rest: Fetch,
+    piece: Option<Piece>,
+    /// The next piece has been asked for.
+    is_fetching: bool,
+}
+
+#[derive(Debug)]
+enum Said {
+    Replies(Vec<u8>),
+    Replay(Cursor),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Ring {
+    /// The oldest run, and how many of its events fell out.
+    front: Option<(Arc<Run>, usize)>,
+    /// The runs behind it. Made when there is a second one: most subscribers never have any.
+    runs: Option<Box<ArrayQueue<Arc<Run>>>>,
+    run_bytes: usize,
+    /// Replies and replays, each with the number of events that came before it.
+    said: VecDeque<(u64, Said)>,
+    reply_bytes: usize,
+    /// Events that ever came, and that left.
+    came: u64,
+    left: u64,
+    /// Events that fell out since one was taken.
+    lost: u64,
+}
+
+impl Ring {
+    /// Adds `run`; the oldest events beyond `limits` fall out. Returns how many did.
+    pub fn push(&mut self, run: &Arc<Run>, limits: RingLimits) -> u64 {
+        self.came += run.events() as u64;
+        self.run_bytes += run.bytes();
+        if self.front.is_none() {
+            self.front = Some((Arc::clone(run), 0));
+        } else {
+            self.push_back(run);
+        }
+        let over = (self.came - self.left).saturating_sub(limits.events_max as u64);
+        if over > 0 || self.run_bytes > limits.bytes_max {
+            let lost_before = self.lost;
+            self.drop_events(over);
+            self.drop_runs(limits.bytes_max);
+            return self.lost - lost_before;
+        }
+        0
+    }
+
+    fn push_back(&mut self, run: &Arc<Run>) {
+        let runs = self
+            .runs
+            .get_or_insert_with(|| Box::new(ArrayQueue::new(PLACES_FIRST)));
+        let Err(run) = runs.push(Arc::clone(run)) else {
+            return;
+        };
+        // The queue is full. It has never more runs than events may wait, so doubling ends there.
+        let wider = ArrayQueue::new(runs.capacity() * 2);
+        while let Some(run) = runs.pop() {
+            drop(wider.force_push(run));
+        }
+        drop(wider.force_push(run));
+        **runs = wider;
+    }
+
+    fn drop_events(&mut self, events: u64) {
+        let mut rest = events;
+        while rest > 0
+            && let Some((run, skip)) = &mut self.front
+        {
+            let held = (run.events() - *skip) as u64;
+            if rest >= held {
+                rest -= self.drop_front();
+            } else {
+                run.topic().count_dropped(rest);
+                *skip += usize::try_from(rest).unwrap_or_default();
+                self.left += rest;
+                self.lost += rest;
+                rest = 0;
+            }
+        }
+    }
+
+    fn drop_runs(&mut self, bytes_max: usize) {
+        while self.run_bytes > bytes_max && self.runs.as_ref().is_some_and(|runs| !runs.is_empty())
+        {
+            self.drop_front();
+        }
+    }
+
+    /// Lets the oldest run fall out. Returns how many events that were.
+    fn drop_front(&mut self) -> u64 {
+        let Some((run, skip)) = self.front.take() else {
+            return 0;
+        };
+        let events = (run.events() - skip) as u64;
+        run.topic().count_dropped(events);
+        self.run_bytes -= run.bytes();
+        self.left += events;
+        self.lost += events;
+        self.front = self.pop();
+        events
+    }
+
+    fn pop(&self) -> Option<(Arc<Run>, usize)> {
+        Some((self.runs.as_ref()?.pop()?, 0))
+    }
+
+    /// Lets the oldest runs fall out until half of their bytes are left: for when memory is short.
+    /// Returns how many events that were.
+    pub fn drop_half(&mut self) -> u64 {
+        let lost_before = self.lost;
+        self.drop_runs(self.run_bytes / 2);
+        self.lost - lost_before
+    }
+
+    /// Adds complete frames behind all that waits.
+    pub fn push_replies(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        let came = self.came;
+        match self.said.back_mut() {
+            Some((after, Said::Replies(frames)))
+                if *after == came && frames.len() < REPLY_BUFFER_BYTES =>
+            {
+                let before = frames.len();
+                append(frames);
+                self.reply_bytes += frames.len() - before;
+            }
+            _ => {
+                let mut frames = Vec::new();
+                append(&mut frames);
+                if !frames.is_empty() {
+                    self.reply_bytes += frames.len();
+                    self.said.push_back((came, Said::Replies(frames)));
+                }
+            }
+        }
+    }
+
+    /// Adds a replay behind all that waits: `piece` first, if it came with it, then `rest`.
+    pub fn push_replay(&mut self, piece: Option<Piece>, rest: Fetch) {
+        let cursor = Cursor {
+            rest,
+            piece,
+            is_fetching: false,
+        };
+        self.reply_bytes += REPLAY_BYTES;
+        self.said.push_back((self.came, Said::Replay(cursor)));
+    }
+
+    /// The piece that was asked for has come.
+    pub fn arrived(&mut self, piece: Piece) {
+        if let Some((_, Said::Replay(cursor))) = self.said.front_mut() {
+            cursor.is_fetching = false;
+            cursor.piece = Some(piece);
+        }
+    }
+
+    /// Bytes of replies that wait; a replay counts for its place, not for its events.
+    pub fn reply_bytes(&self) -> usize {
+        self.reply_bytes
+    }
+
+    /// Bytes of runs that wait.
+    pub fn run_bytes(&self) -> usize {
+        self.run_bytes
+    }
+
+    /// Events that wait.
+    pub fn events(&self) -> u64 {
+        self.came - self.left
+    }
+
+    /// Takes what is next.
+    pub fn take(&mut self) -> Next {
+        if let Some((after, _)) = self.said.front()
+            && *after <= self.left
+        {
+            return self.take_said();
+        }
+        let Some((run, skip)) = self.front.take() else {
+            return Next::Nothing;
+        };
+        self.front = self.pop();
+        self.left += (run.events() - skip) as u64;
+        self.run_bytes -= run.bytes();
+        let lost = std::mem::take(&mut self.lost);
+        Next::Events { run, skip, lost }
+    }
+
+    fn take_said(&mut self) -> Next {
+        let next = match self.said.front_mut() {
+            None => return Next::Nothing,
+            Some((_, Said::Replies(frames))) => {
+                self.reply_bytes -= frames.len();
+                Next::Replies(std::mem::take(frames))
+            }
+            Some((_, Said::Replay(cursor))) => match cursor.piece.take() {
+                None if cursor.is_fetching => return Next::Nothing,
+                None => {
+                    cursor.is_fetching = true;
+                    return Next::Fetch(cursor.rest.clone());
+                }
+                Some(piece) => {
+                    cursor.rest.first = piece.next;
+                    if piece.next <= cursor.rest.last {
+                        return Next::Replay(piece);
+                    }
+                    self.reply_bytes -= REPLAY_BYTES;
+                    Next::Replay(piece)
+                }
+            },
+        };
+        self.said.pop_front();
+        if self.said.is_empty() {
+            // Most connections wait for one ack in their whole life.
+            self.said = VecDeque::new();
+        }
+        next
+    }
+
+    /// Whether something can be taken now.
+    pub fn is_ready(&self) -> bool {
+        match self.said.front() {
+            Some((after, said)) if *after <= self.left => match said {
+                Said::Replies(_) => true,
+                Said::Replay(cursor) => cursor.piece.is_some() || !cursor.is_fetching,
+            },
+            _ => self.front.is_some(),
+        }
+    }
+
+    /// Whether nothing waits at all.
+    pub fn is_empty(&self) -> bool {
+        self.front.is_none() && self.said.is_empty()
+    }
+
+    /// Gives up events and replays; replies stay. Returns the events that waited, and those lost
+    /// without an announcement.
+    pub fn give_up_events(&mut self) -> (u64, u64) {
+        let given_up = (self.came - self.left, std::mem::take(&mut self.lost));
+        self.front = None;
+        self.runs = None;
+        self.run_bytes = 0;
+        self.left = self.came;
+        let mut replays = 0;
+        self.said.retain(|(_, said)| {
+            let is_replay = matches!(said, Said::Replay(_));
+            replays += usize::from(is_replay);
+            !is_replay
+        });
+        self.reply_bytes -= replays * REPLAY_BYTES;
+        given_up
+    }
+
+    /// Gives the memory of an empty queue back; called when the connection has been quiet.
+    pub fn shrink(&mut self) {
+        if self.runs.as_ref().is_some_and(|runs| runs.is_empty()) {
+            self.runs = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

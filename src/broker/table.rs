@@ -1,0 +1,166 @@
+//! The topics of one shard: by name, by place, and as the directory that others read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ahash::AHashMap;
+
+use super::directory::{Directory, Published, TopicEntry};
+use super::topic::Topic;
+use crate::budget::{Budget, Kind};
+use crate::metrics::ShardCounters;
+
+/// What a topic takes beside its name and its history: itself, its entry, its places in the lists.
+const TOPIC_BYTES: usize = 768;
+
+/// A topic and the messages that wait to be accepted by it: (batch, item).
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) topic: Topic,
+    pub(crate) waiting: Vec<(usize, usize)>,
+    /// The last turn in which the topic got messages, and how many.
+    pub(crate) turn: u64,
+    pub(crate) turn_events: usize,
+    /// In the list of topics whose subscribers have changed.
+    pub(crate) is_changed: bool,
+    /// Where the topic stands in the directory.
+    listed: usize,
+}
+
+/// What one shard shares with everybody who reads.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// Its counters.
+    pub counters: Arc<ShardCounters>,
+    /// Its topics.
+    pub directory: Arc<Published>,
+    /// Topics in all shards.
+    pub topics_total: Arc<AtomicUsize>,
+    /// The budget of the process.
+    pub budget: Arc<Budget>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Table {
+    shard: usize,
+    cores: usize,
+    shared: Shared,
+    names: AHashMap<Arc<str>, usize>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    directory: Directory,
+    is_directory_stale: bool,
+    epochs: u64,
+}
+
+impl Table {
+    pub(crate) fn new(shard: usize, cores: usize, shared: Shared) -> Self {
+        Self {
+            shard,
+            cores,
+            shared,
+            names: AHashMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            directory: Directory::default(),
+            is_directory_stale: false,
+            epochs: 0,
+        }
+    }
+
+    /// The place of the topic with this name.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    pub(crate) fn slot(&mut self, place: usize) -> Option<&mut Slot> {
+        self.slots.get_mut(place).and_then(Option::as_mut)
+    }
+
+    /// The place of the very topic that `entry` describes, not of a later one of its name.
+    pub(crate) fn find_entry(&self, entry: &Arc<TopicEntry>) -> Option<usize> {
+        self.find(entry.name()).filter(|place| {
+            let slot = self.slots.get(*place).and_then(Option::as_ref);
+            slot.is_some_and(|slot| Arc::ptr_eq(slot.topic.entry(), entry))
+        })
+    }
+
+    /// Places that were ever used.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Makes a topic, unless `topics_max` are there. The name must be checked and free.
+    pub(crate) fn create(
+        &mut self,
+        name: &str,
+        history_events_max: usize,
+        topics_max: usize,
+    ) -> Option<usize> {
+        // Relaxed: the count guards nothing but itself.
+        let counted = self.shared.topics_total.fetch_update(
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+            |total| (total < topics_max).then_some(total + 1),
+        );
+        counted.ok()?;
+        self.epochs += 1;
+        let epoch = ahash::RandomState::new().hash_one((self.shard, self.epochs));
+        let entry = Arc::new(TopicEntry::new(
+            name,
+            format!("{epoch:016x}").into_boxed_str(),
+            self.shard,
+            self.cores,
+            Arc::clone(&self.shared.counters),
+            Arc::clone(&self.shared.budget),
+        ));
+        self.book(&entry, Budget::book);
+        let listed = self.directory.len();
+        self.directory.push(Arc::clone(&entry));
+        self.is_directory_stale = true;
+        let place = self.free.pop().unwrap_or(self.slots.len());
+        self.names.insert(Arc::clone(&entry.name), place);
+        let slot = Some(Slot {
+            topic: Topic::new(entry, history_events_max),
+            waiting: Vec::new(),
+            turn: 0,
+            turn_events: 0,
+            is_changed: false,
+            listed,
+        });
+        match self.slots.get_mut(place) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
+        }
+        Some(place)
+    }
+
+    /// Takes a topic out.
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Topic> {
+        let place = self.names.remove(name)?;
+        let slot = self.slots.get_mut(place).and_then(Option::take)?;
+        self.free.push(place);
+        self.shared.topics_total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(moved) = self.directory.remove(slot.listed)
+            && let Some(moved) = self.find(moved.name()).and_then(|place| self.slot(place))
+        {
+            moved.listed = slot.listed;
+        }
+        self.is_directory_stale = true;
+        self.book(slot.topic.entry(), Budget::release);
+        Some(slot.topic)
+    }
+
+    fn book(&self, entry: &TopicEntry, how: impl Fn(&Budget, usize, Kind, usize)) {
+        let bytes = TOPIC_BYTES + 3 * entry.name().len();
+        how(&self.shared.budget, self.shard, Kind::Topics, bytes);
+    }
+
+    /// Publishes the directory, if it has changed.
+    pub(crate) fn publish(&mut self) {
+        if std::mem::take(&mut self.is_directory_stale) {
+            self.shared.directory.store(self.directory.clone());
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! (3, 4) What a client says: each text is parsed, checked against what this connection may do, and
+//! answered here or handed to the shard that owns the topic.
+
+use std::rc::Rc;
+
+use super::flow::Flow;
+use super::local::Local;
+use super::{Connection, error};
+use crate::broker::request::{Replay, Request};
+use crate::protocol::answer::Answer;
+use crate::protocol::codes::{
+    ALREADY_AUTHENTICATED_TEXT, API_KEY_REQUIRED_TEXT, AUTH_FIRST_TEXT, CloseCode, ErrorCode,
+    INVALID_API_KEY_TEXT,
+};
+use crate::protocol::command::{self, BadCommand, Command};
+use crate::protocol::names::RequestId;
+use crate::protocol::websocket::decoder::Message;
+use crate::protocol::websocket::frame;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Session {
+    local: Rc<Local>,
+    connection: Rc<Connection>,
+    pub(super) flow: Flow,
+    /// A command that waits until those before it are answered.
+    held: Option<Box<str>>,
+    /// The upgrade's header has authenticated the connection, and no `auth` has come: the first one
+    /// is answered like any other, since clients with one set of headers for everything send both.
+    is_auth_expected: bool,
+}
+
+/// Whether a command was acted on, or has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Acted {
+    Done,
+    MustWait,
+}
+
+impl Session {
+    pub(super) fn new(local: Rc<Local>, connection: Rc<Connection>) -> Self {
+        let is_auth_expected = local.config().auth_enabled && connection.is_authenticated.get();
+        let flow = Flow::new(Rc::clone(&local), Rc::clone(&connection));
+        Self {
+            local,
+            connection,
+            flow,
+            held: None,
+            is_auth_expected,
+        }
+    }
+
+    /// Whether no other command is to be taken now.
+    pub(super) fn must_pause(&self) -> bool {
+        self.held.is_some() || self.flow.must_pause()
+    }
+
+    /// Bytes of a command that waits.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |text| text.len())
+    }
+
+    /// Tries again with the command that waits.
+    pub(super) fn resume(&mut self) {
+        if !self.flow.has_refused()
+            && let Some(text) = self.held.take()
+            && self.act(&text) == Acted::MustWait
+        {
+            self.held = Some(text);
+        }
+    }
+
+    /// Acts on one message.
+    pub(super) fn receive(&mut self, message: Message<'_>) {
+        let (local, connection) = (&self.local, &self.connection);
+        match message {
+            Message::Text(text) => {
+                if self.act(text) == Acted::MustWait {
+                    self.held = Some(text.into());
+                }
+            }
+            Message::Ping(payload) => connection.send(local, |out| frame::pong(out, payload)),
+            Message::Pong => {}
+            Message::Close(code) => connection.close(local, code.map(CloseCode), ""),
+        }
+    }
+
+    fn act(&mut self, text: &str) -> Acted {
+        let command = command::parse(text, self.local.config().payload_depth_max);
+        if !self.connection.is_authenticated.get() {
+            self.authenticate(&command);
+            return Acted::Done;
+        }
+        if self.local.is_draining.get() {
+            return self.answer(&Answer::Error {
+                request_id: request_id_of(&command),
+                code: ErrorCode::Unavailable,
+                message: "Server is shutting down",
+            });
+        }
+        match command {
+            Ok(Command::Publish(publish)) => {
+                self.flow.publish(&publish);
+                Acted::Done
+            }
+            Ok(Command::Subscribe {
+                request_id,
+                topic,
+                replay,
+            }) => self.subscribe(request_id, &topic, replay),
+            Ok(Command::Unsubscribe { request_id, topic }) => {
+                let subscriber = self.connection.id;
+                self.ask(&topic, |topic| Request::Unsubscribe {
+                    subscriber,
+                    topic,
+                    request_id: owned(request_id),
+                })
+            }
+            Ok(Command::Ping { request_id }) => self.answer(&Answer::Pong { request_id }),
+            Ok(Command::Auth {
+                request_id,
+                api_key,
+            }) => self.authenticate_again(request_id, api_key.as_deref()),
+            Err(BadCommand {
+                request_id,
+                message,
+                ..
+            }) => self.answer(&Answer::Error {
+                request_id,
+                code: ErrorCode::BadRequest,
+                message: &message,
+            }),
+        }
+    }
+
+    /// The only command that is taken before the client has proved its right to be here.
+    fn authenticate(&mut self, command: &Result<Command<'_>, BadCommand<'_>>) {
+        let (local, connection) = (&self.local, &self.connection);
+        let (code, message) = match command {
+            Ok(Command::Auth {
+                request_id,
+                api_key: Some(api_key),
+            }) => {
+                if local.config().api_keys.matches(api_key) {
+                    connection.is_authenticated.set(true);
+                    let request_id = *request_id;
+                    connection.say(local, &Answer::Authenticated { request_id });
+                    return;
+                }
+                (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT)
+            }
+            Ok(Command::Auth { api_key: None, .. }) => {
+                (ErrorCode::Unauthorized, API_KEY_REQUIRED_TEXT)
+            }
+            Err(bad) if bad.is_auth => (ErrorCode::Unauthorized, &*bad.message),
+            _ => (ErrorCode::Unauthorized, AUTH_FIRST_TEXT),
+        };
+        let answer = Answer::Error {
+            request_id: request_id_of(command),
+            code,
+            message,
+        };
+        connection.refuse(local, &answer, message);
+    }
+
+    /// An `auth` of a connection that needs none, or none any more.
+    fn authenticate_again(
+        &mut self,
+        request_id: Option<RequestId<'_>>,
+        api_key: Option<&str>,
+    ) -> Acted {
+        let Some(api_key) = api_key else {
+            return self.answer(&Answer::Error {
+                request_id,
+                code: ErrorCode::BadRequest,
+                message: API_KEY_REQUIRED_TEXT,
+            });
+        };
+        let config = self.local.config();
+        if !config.auth_enabled {
+            return self.answer(&Answer::Authenticated { request_id });
+        }
+        if !self.is_auth_expected {
+            return self.answer(&Answer::Error {
+                request_id,
+                code: ErrorCode::BadRequest,
+                message: ALREADY_AUTHENTICATED_TEXT,
+            });
+        }
+        if config.api_keys.matches(api_key) {
+            let acted = self.answer(&Answer::Authenticated { request_id });
+            self.is_auth_expected = acted == Acted::MustWait;
+            return acted;
+        }
+        if !self.flow.is_idle() {
+            return Acted::MustWait;
+        }
+        let answer = Answer::Error {
+            request_id,
+            ..error(ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT)
+        };
+        self.connection
+            .refuse(&self.local, &answer, INVALID_API_KEY_TEXT);
+        Acted::Done
+    }
+
+    fn subscribe(
+        &mut self,
+        request_id: Option<RequestId<'_>>,
+        topic: &str,
+        replay: command::Replay<'_>,
+    ) -> Acted {
+        let connection = &self.connection;
+        let subscriptions_max = self.local.config().subscriptions_max;
+        // Subscribes that are under way count as if they had succeeded.
+        let under_way = connection.topics.borrow().len() + connection.in_flight.get() as usize;
+        if under_way >= subscriptions_max && !connection.topics.borrow().has(topic) {
+            let message =
+                format!("No room for another subscription: the limit is {subscriptions_max}");
+            return self.answer(&Answer::Error {
+                request_id,
+                code: ErrorCode::LimitExceeded,
+                message: &message,
+            });
+        }
+        let replay = match replay {
+            command::Replay::None => Replay::None,
+            command::Replay::Last(wanted) => Replay::Last(wanted),
+            command::Replay::Since { epoch, seq } => Replay::Since {
+                epoch: epoch.into(),
+                seq,
+            },
+        };
+        let subscriber = connection.id;
+        // One piece of the past waits for a connection, not one for each of its subscribes.
+        let is_inline = self.flow.is_idle() && connection.ring.borrow().is_empty();
+        self.ask(topic, |topic| Request::Subscribe {
+            subscriber,
+            topic,
+            replay,
+            is_inline,
+            request_id: owned(request_id),
+        })
+    }
+
+    /// Answers a command here, once those before it are answered.
+    fn answer(&mut self, answer: &Answer<'_>) -> Acted {
+        if !self.flow.is_idle() {
+            return Acted::MustWait;
+        }
+        self.connection.say(&self.local, answer);
+        Acted::Done
+    }
+
+    /// Hands a command to the shard of `topic`, once those with other shards are answered.
+    fn ask(&mut self, topic: &str, request: impl FnOnce(Box<str>) -> Request) -> Acted {
+        let shard = self.local.process.broker.shard_of(topic);
+        if !self.flow.may_ask(shard) {
+            return Acted::MustWait;
+        }
+        self.flow.ask(shard, request(topic.into()));
+        Acted::Done
+    }
+}
+
+fn owned(request_id: Option<RequestId<'_>>) -> Option<Box<str>> {
+    request_id.map(|id| id.as_json().into())
+}
+
+fn request_id_of<'a>(command: &Result<Command<'a>, BadCommand<'a>>) -> Option<RequestId<'a>> {
+    match command {
+        Ok(Command::Publish(publish)) => publish.request_id,
+        Ok(
+            Command::Auth { request_id, .. }
+            | Command::Subscribe { request_id, .. }
+            | Command::Unsubscribe { request_id, .. }
+            | Command::Ping { request_id },
+        )
+        | Err(BadCommand { request_id, .. }) => *request_id,
+    }
+}

@@ -1,0 +1,113 @@
+//! What other threads send to a core.
+//!
+//! Deliveries have a bound that can be written down: a shard hands over its next turn only when
+//! every core has flushed the last, so there is one for each shard at most. Sockets are bounded by
+//! the limits on connections, the rest by the few who send it.
+//!
+//! # Memory ordering
+//!
+//! `unflushed` is raised by the shard's core before the delivery is in the queue and lowered by the
+//! receiving core when it is flushed. `is_shard_blocked` closes the gap between "somebody has not
+//! flushed" and going to sleep over it: the shard's core raises it and looks again, the receiving
+//! core lowers its count and then looks at the flag (all `SeqCst`, so that one of the two sees the
+//! other).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_queue::{ArrayQueue, SegQueue};
+use tokio::sync::oneshot;
+
+use crate::broker::delivery::Delivery;
+use crate::broker::inbox::Bell;
+
+/// Something for a core that is not about events.
+#[derive(Debug)]
+pub enum Letter {
+    /// A new socket.
+    Socket(std::net::TcpStream),
+    /// Tell every connection that the server is shutting down, and take no new commands.
+    Drain(oneshot::Sender<()>),
+    /// Close every connection once its ring is flushed; answer when none is left.
+    Finish(oneshot::Sender<()>),
+}
+
+/// The way to one core.
+#[derive(Debug)]
+pub struct Mailbox {
+    deliveries: ArrayQueue<Delivery>,
+    letters: SegQueue<Letter>,
+    bell: Arc<Bell>,
+    /// Deliveries of each shard that are not flushed yet, by the shard's index.
+    unflushed: Box<[AtomicUsize]>,
+    /// The shard of this core waits for another core to flush.
+    is_shard_blocked: AtomicBool,
+}
+
+impl Mailbox {
+    /// A mailbox of a core among `cores` that rings `bell`.
+    pub fn new(cores: usize, bell: Arc<Bell>) -> Self {
+        Self {
+            deliveries: ArrayQueue::new(cores.max(1)),
+            letters: SegQueue::new(),
+            bell,
+            unflushed: (0..cores).map(|_| AtomicUsize::new(0)).collect(),
+            is_shard_blocked: AtomicBool::new(false),
+        }
+    }
+
+    /// Leaves a letter and wakes the core.
+    pub fn send(&self, letter: Letter) {
+        self.letters.push(letter);
+        self.bell.ring();
+    }
+
+    /// Leaves what a turn of a shard has for this core, and wakes it.
+    pub(super) fn deliver(&self, delivery: Delivery) {
+        if let Some(unflushed) = self.unflushed.get(delivery.shard) {
+            unflushed.fetch_add(1, Ordering::SeqCst);
+        }
+        let mut waiting = delivery;
+        while let Err(refused) = self.deliveries.push(waiting) {
+            // Never by the bound above; to lose a delivery would break every promise.
+            debug_assert!(false, "a shard ran ahead of the flushing");
+            waiting = refused;
+            std::thread::yield_now();
+        }
+        self.bell.ring();
+    }
+
+    pub(super) fn next_delivery(&self) -> Option<Delivery> {
+        self.deliveries.pop()
+    }
+
+    pub(super) fn next_letter(&self) -> Option<Letter> {
+        self.letters.pop()
+    }
+
+    /// A delivery of `shard` is flushed.
+    pub(super) fn settle(&self, shard: usize) {
+        if let Some(unflushed) = self.unflushed.get(shard) {
+            unflushed.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes the core if its shard waits for others to flush.
+    pub(super) fn unblock(&self) {
+        if self.is_shard_blocked.swap(false, Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+
+    /// Says that the shard of this core waits for others to flush.
+    pub(super) fn block(&self) {
+        self.is_shard_blocked.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the core has still to flush something of `shard`.
+    pub(super) fn owes(&self, shard: usize) -> bool {
+        self.unflushed
+            .get(shard)
+            .is_some_and(|unflushed| unflushed.load(Ordering::SeqCst) > 0)
+    }
+}

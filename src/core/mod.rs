@@ -1,0 +1,245 @@
+//! One core: a thread with a shard, connections, their timers, and the loop that serves them.
+//!
+//! Everything here belongs to one thread. Other threads reach it through its [`mailbox`] and its
+//! shard's inbox alone. A round of the loop works off the mail, flushes, gives the shard a turn,
+//! works off what the shard has for this core, and flushes again.
+//!
+//! A shard takes its next turn only when every core has flushed the last: one that ran ahead would
+//! fill the rings of subscribers who take all they are given.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use sendmany::SendMany;
+use tokio::sync::oneshot;
+
+mod fanout;
+pub mod mailbox;
+mod table;
+
+use crate::broker::inbox::Bell;
+use crate::broker::shard::Shard;
+use crate::connection::flusher::Flusher;
+use crate::connection::lifeline::look_at;
+use crate::connection::local::Local;
+use crate::connection::reader::Reader;
+use crate::connection::timers::{TICK, Tick};
+use crate::connection::{Connection, Newcomer};
+use crate::process::{Process, Seat};
+use mailbox::{Letter, Mailbox};
+use table::Table;
+
+/// So many ticks late, the core did not run or did not look: that time judges nobody.
+const LATE_TICKS: u128 = 5;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) local: Rc<Local>,
+    table: Table,
+    mailboxes: Arc<[Mailbox]>,
+    flusher: RefCell<Flusher>,
+    /// Shards whose deliveries wait for the flush.
+    owed: RefCell<Vec<usize>>,
+    finished: RefCell<Option<oneshot::Sender<()>>>,
+    rounds: Cell<u64>,
+}
+
+impl Core {
+    /// Core `index` of `process`, woken by `bell`, among those of `mailboxes`.
+    pub fn new(
+        index: usize,
+        process: Arc<Process>,
+        mailboxes: Arc<[Mailbox]>,
+        bell: Arc<Bell>,
+        many: Option<SendMany>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            local: Local::new(index, process, bell),
+            table: Table::default(),
+            mailboxes,
+            flusher: RefCell::new(Flusher::new(many)),
+            owed: RefCell::default(),
+            finished: RefCell::default(),
+            rounds: Cell::new(0),
+        })
+    }
+
+    /// What all cores share.
+    pub(crate) fn process(&self) -> &Arc<Process> {
+        &self.local.process
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.mailboxes[self.local.index]
+    }
+
+    /// Makes a connection of an upgraded socket; its task is to be run on this core. `early` are
+    /// bytes that came behind the upgrade request.
+    pub(crate) fn adopt(&self, seat: Seat, newcomer: Newcomer, early: Vec<u8>) -> Reader {
+        let local = &self.local;
+        let connection = self
+            .table
+            .insert(local.index, |id| Connection::new(local, id, newcomer));
+        if local.is_draining.get() {
+            connection.say_goodbye(local);
+        }
+        if local.is_finishing.get() {
+            connection.leave(local);
+        }
+        connection.watch(local);
+        Reader::new(Rc::clone(local), seat, connection, early)
+    }
+
+    /// Runs the shard and flushes the connections, for ever. `arrived` takes new sockets.
+    pub async fn work(
+        self: Rc<Self>,
+        mut shard: Shard,
+        bell: &Bell,
+        arrived: impl Fn(std::net::TcpStream),
+    ) {
+        poll_fn(|cx| {
+            bell.answer(cx.waker());
+            self.round(&mut shard, &arrived);
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    fn round(&self, shard: &mut Shard, arrived: &impl Fn(std::net::TcpStream)) {
+        let local = &self.local;
+        self.rounds.set(self.rounds.get().wrapping_add(1));
+        local.begin_round();
+        self.read_letters(arrived);
+        while let Some(delivery) = self.mailbox().next_delivery() {
+            self.owed.borrow_mut().push(delivery.shard);
+            fanout::receive(self, delivery);
+            // Turns of several shards may not fit into a ring together.
+            self.flush();
+        }
+        if local.has_ready() {
+            self.flush();
+        }
+        if shard.has_work() && self.may_turn() {
+            shard.turn(local.timestamp(), &mut |core, delivery| {
+                if core == local.index {
+                    fanout::receive(self, delivery);
+                } else if let Some(mailbox) = self.mailboxes.get(core) {
+                    mailbox.deliver(delivery);
+                }
+            });
+            self.flush();
+            if shard.has_work() {
+                local.ring();
+            }
+        }
+        for slot in local.take_ended() {
+            self.table.remove(slot);
+        }
+        self.finish_if_empty();
+        local.book();
+        if local.has_ready() {
+            local.ring();
+        }
+    }
+
+    fn read_letters(&self, arrived: &impl Fn(std::net::TcpStream)) {
+        let local = &self.local;
+        while let Some(letter) = self.mailbox().next_letter() {
+            match letter {
+                Letter::Socket(socket) => arrived(socket),
+                Letter::Drain(done) => {
+                    local.is_draining.set(true);
+                    let all = self.table.all();
+                    all.iter().for_each(|connection| connection.say_goodbye(local));
+                    done.send(()).ok();
+                }
+                Letter::Finish(done) => {
+                    local.is_finishing.set(true);
+                    let all = self.table.all();
+                    all.iter().for_each(|connection| connection.leave(local));
+                    self.finished.replace(Some(done));
+                }
+            }
+        }
+    }
+
+    /// Flushes once, and tells the shards whose deliveries are flushed by it.
+    fn flush(&self) {
+        self.flusher.borrow_mut().flush(&self.local);
+        for shard in self.owed.borrow_mut().drain(..) {
+            self.mailbox().settle(shard);
+            if let Some(mailbox) = self.mailboxes.get(shard) {
+                mailbox.unblock();
+            }
+        }
+    }
+
+    /// Whether every core has flushed what this core's shard has sent it.
+    fn may_turn(&self) -> bool {
+        let index = self.local.index;
+        let is_flushed = || !self.mailboxes.iter().any(|mailbox| mailbox.owes(index));
+        if is_flushed() {
+            return true;
+        }
+        self.mailbox().block();
+        is_flushed()
+    }
+
+    /// Answers [`Letter::Finish`] when the last connection has gone.
+    fn finish_if_empty(&self) {
+        if self.table.is_empty()
+            && let Some(finished) = self.finished.borrow_mut().take()
+        {
+            finished.send(()).ok();
+        }
+    }
+
+    /// Turns the timers, for ever.
+    pub async fn tend(self: Rc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.turn_timers();
+            if self.local.has_ready() {
+                self.local.ring();
+            }
+        }
+    }
+
+    /// Lets the time pass in which the core was alive, and looks at each connection that is due.
+    /// After a pause of the process nothing passes: what waits in the sockets is read first.
+    fn turn_timers(&self) {
+        let local = &self.local;
+        let looked = local.looked.get();
+        let elapsed = looked.elapsed().as_millis() / TICK.as_millis();
+        if elapsed == 0 {
+            return;
+        }
+        if elapsed >= LATE_TICKS {
+            local.looked.set(Instant::now());
+            return;
+        }
+        let passed = u32::try_from(elapsed).unwrap_or(1);
+        local.looked.set(looked + TICK * passed);
+        let mut due = Vec::new();
+        let now = local.tick().saturating_add(passed);
+        local.timers.borrow_mut().turn(now, &mut due);
+        for (at, slot) in due {
+            self.look(at, slot);
+        }
+    }
+
+    fn look(&self, at: Tick, slot: u32) {
+        if let Some(connection) = self.table.at(slot)
+            && connection.is_due(at)
+        {
+            look_at(&self.local, &connection);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the server says but events, as values. A dialect gives them their form.
+
+use super::codes::ErrorCode;
+use super::names::RequestId;
+
+/// One answer or notice for one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// A publish was accepted.
+    Published {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+        /// To which topic.
+        topic: &'a str,
+        /// Its sequence number.
+        seq: u64,
+        /// Subscribers at that moment.
+        matched: u64,
+    },
+    /// A subscribe was carried out.
+    Subscribed {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+        /// To which topic.
+        topic: &'a str,
+        /// The topic's epoch.
+        epoch: &'a str,
+        /// Sequence number of its newest message, 0 if none.
+        seq: u64,
+        /// Whether nothing is missing; given where `since` was.
+        recovered: Option<bool>,
+    },
+    /// An unsubscribe was carried out.
+    Unsubscribed {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+        /// From which topic.
+        topic: &'a str,
+    },
+    /// An auth was accepted.
+    Authenticated {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+    },
+    /// The answer to a ping command.
+    Pong {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+    },
+    /// Something went wrong.
+    Error {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+        /// What.
+        code: ErrorCode,
+        /// In words.
+        message: &'a str,
+    },
+    /// Events fell out of the client's ring since it was last told.
+    Lost {
+        /// How many.
+        events: u64,
+    },
+    /// The heartbeat that scripts in a browser can see.
+    Heartbeat,
+    /// The server is draining.
+    ShuttingDown,
+    /// A topic is gone, and the subscription with it.
+    TopicDeleted {
+        /// Which.
+        topic: &'a str,
+    },
+}

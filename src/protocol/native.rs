@@ -1,0 +1,264 @@
+//! The native dialect: every [`Answer`] as one complete text frame of JSON.
+//!
+//! Frames can be strung together in one buffer and leave in one write. The order of keys is part of
+//! the contract, and so is the absence of absent things.
+
+use super::answer::Answer;
+use super::codes::ErrorCode;
+
+use super::json::put_string;
+use super::names::RequestId;
+use super::time::Timestamp;
+use super::websocket::frame;
+
+/// Appends `answer`, given at `ts`.
+pub fn encode(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
+    frame::text(out, |out| body(out, answer, ts));
+}
+
+fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
+    match *answer {
+        Answer::Published {
+            request_id,
+            topic,
+            seq,
+            matched,
+        } => {
+            put_topic_ack(out, request_id, topic, ts);
+            put_number(out, r#"","seq":"#, seq);
+            put_number(out, r#","matched":"#, matched);
+            put(out, "}");
+        }
+        Answer::Subscribed {
+            request_id,
+            topic,
+            epoch,
+            seq,
+            recovered,
+        } => {
+            put_topic_ack(out, request_id, topic, ts);
+            put(out, r#"","epoch":"#);
+            put_string(out, epoch);
+            put_number(out, r#","seq":"#, seq);
+            put(
+                out,
+                match recovered {
+                    None => "}",
+                    Some(true) => r#","recovered":true}"#,
+                    Some(false) => r#","recovered":false}"#,
+                },
+            );
+        }
+        Answer::Unsubscribed { request_id, topic } => {
+            put_topic_ack(out, request_id, topic, ts);
+            put(out, r#""}"#);
+        }
+        Answer::Authenticated { request_id } => {
+            put_type(out, "ack", request_id);
+            put(out, r#","status":"authenticated""#);
+            put_last_ts(out, ts);
+        }
+        Answer::Pong { request_id } => {
+            put_type(out, "pong", request_id);
+            put_last_ts(out, ts);
+        }
+        Answer::Error {
+            request_id,
+            code,
+            message,
+        } => {
+            put_type(out, "error", request_id);
+            put(out, r#","error":{"code":""#);
+            put(out, code.as_str());
+            put(out, r#"","message":"#);
+            put_string(out, message);
+            put(out, "}");
+            put_last_ts(out, ts);
+        }
+        Answer::Lost { events } => {
+            put(out, r#"{"type":"error","error":{"code":""#);
+            put(out, ErrorCode::SlowConsumer.as_str());
+            put_number(out, r#"","message":"Subscriber queue overflow, "#, events);
+            put(out, r#" messages dropped"},"ts":""#);
+            put(out, ts.as_str());
+            put_number(out, r#"","dropped":"#, events);
+            put(out, "}");
+        }
+        Answer::Heartbeat => put_info(out, "ping", ts),
+        Answer::ShuttingDown => put_info(out, "shutting_down", ts),
+        Answer::TopicDeleted { topic } => {
+            put(out, r#"{"type":"info","topic":"#);
+            put_string(out, topic);
+            put(out, r#","msg":"topic_deleted""#);
+            put_last_ts(out, ts);
+        }
+    }
+}
+
+fn put_info(out: &mut Vec<u8>, msg: &str, ts: Timestamp) {
+    put(out, r#"{"type":"info","msg":""#);
+    put(out, msg);
+    put(out, r#"""#);
+    put_last_ts(out, ts);
+}
+
+/// From `{` to the open end of `ts`, whose closing quote the caller writes.
+fn put_topic_ack(
+    out: &mut Vec<u8>,
+    request_id: Option<RequestId<'_>>,
+    topic: &str,
+    ts: Timestamp,
+) {
+    put_type(out, "ack", request_id);
+    put(out, r#","topic":"#);
+    put_string(out, topic);
+    put(out, r#","status":"ok","ts":""#);
+    put(out, ts.as_str());
+}
+
+fn put_type(out: &mut Vec<u8>, kind: &str, request_id: Option<RequestId<'_>>) {
+    put(out, r#"{"type":""#);
+    put(out, kind);
+    put(out, r#"""#);
+    if let Some(request_id) = request_id {
+        put(out, r#","request_id":"#);
+        put(out, request_id.as_json());
+    }
+}
+
+fn put_last_ts(out: &mut Vec<u8>, ts: Timestamp) {
+    put(out, r#","ts":""#);
+    put(out, ts.as_str());
+    put(out, r#""}"#);
+}
+
+fn put_number(out: &mut Vec<u8>, before: &str, number: u64) {
+    put(out, before);
+    put(out, itoa::Buffer::new().format(number));
+}
+
+fn put(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TS: &str = "2025-08-25T10:00:00.000Z";
+
+    fn ts() -> Timestamp {
+        Timestamp::from_unix_ms(1_756_116_000_000)
+    }
+
+    fn id() -> Option<RequestId<'static>> {
+        RequestId::from_json(r#""r-\u0031""#).ok()
+    }
+
+    /// Asserts one whole frame around `body`, which must be JSON. `…` in `body` stands for the timestamp.
+    #[track_caller]
+    fn assert_frame(write: impl Fn(&mut Vec<u8>), body: &str) {
+        let body = body.replace('…', TS);
+        let mut out = Vec::new();
+        write(&mut out);
+        let header_len = if body.len() < 126 {
+            assert_eq!(usize::from(out[1]), body.len());
+            2
+        } else {
+            assert_eq!(out[1], 126);
+            assert_eq!(usize::from(out[2]) * 256 + usize::from(out[3]), body.len());
+            4
+        };
+        assert_eq!(out[0], 0x81);
+        assert_eq!(str::from_utf8(&out[header_len..]), Ok(body.as_str()));
+        serde_json::from_str::<serde_json::Value>(&body).expect("a reply is JSON");
+
+        let once = out.len();
+        write(&mut out);
+        assert_eq!(out[..once], out[once..], "a second frame follows the first");
+    }
+
+    #[test]
+    fn acks_are_those_of_the_contract() {
+        let topic = "orders";
+        assert_frame(
+            |out| encode(out, &Answer::Unsubscribed { request_id: id(), topic }, ts()),
+            r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…"}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Unsubscribed { request_id: None, topic }, ts()),
+            r#"{"type":"ack","topic":"orders","status":"ok","ts":"…"}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Subscribed { request_id: id(), topic, epoch: "9f3c", seq: 42, recovered: None }, ts()),
+            r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…","epoch":"9f3c","seq":42}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Subscribed { request_id: None, topic, epoch: "9f3c", seq: 0, recovered: Some(true) }, ts()),
+            r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","epoch":"9f3c","seq":0,"recovered":true}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Subscribed { request_id: None, topic, epoch: "9f3c", seq: u64::MAX, recovered: Some(false) }, ts()),
+            r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","epoch":"9f3c","seq":18446744073709551615,"recovered":false}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Published { request_id: id(), topic, seq: 43, matched: 3 }, ts()),
+            r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…","seq":43,"matched":3}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Published { request_id: None, topic, seq: 1, matched: 0 }, ts()),
+            r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","seq":1,"matched":0}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Authenticated { request_id: id() }, ts()),
+            r#"{"type":"ack","request_id":"r-\u0031","status":"authenticated","ts":"…"}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Authenticated { request_id: None }, ts()),
+            r#"{"type":"ack","status":"authenticated","ts":"…"}"#,
+        );
+    }
+
+    #[test]
+    fn errors_are_those_of_the_contract() {
+        assert_frame(
+            |out| {
+                let (code, message) = (ErrorCode::TopicNotFound, "Topic 'orders' does not exist");
+                encode(out, &Answer::Error { request_id: id(), code, message }, ts());
+            },
+            r#"{"type":"error","request_id":"r-\u0031","error":{"code":"TOPIC_NOT_FOUND","message":"Topic 'orders' does not exist"},"ts":"…"}"#,
+        );
+        assert_frame(
+            |out| {
+                let (code, message) = (ErrorCode::BadRequest, "a\"\\\n\u{1}é");
+                encode(out, &Answer::Error { request_id: None, code, message }, ts());
+            },
+            r#"{"type":"error","error":{"code":"BAD_REQUEST","message":"a\"\\\n\u0001é"},"ts":"…"}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::Lost { events: 37 }, ts()),
+            r#"{"type":"error","error":{"code":"SLOW_CONSUMER","message":"Subscriber queue overflow, 37 messages dropped"},"ts":"…","dropped":37}"#,
+        );
+    }
+
+    #[test]
+    fn pongs_and_infos_are_those_of_the_contract() {
+        assert_frame(
+            |out| encode(out, &Answer::Pong { request_id: id() }, ts()),
+            r#"{"type":"pong","request_id":"r-\u0031","ts":"…"}"#,
+        );
+        assert_frame(|out| encode(out, &Answer::Pong { request_id: None }, ts()), r#"{"type":"pong","ts":"…"}"#);
+        assert_frame(
+            |out| encode(out, &Answer::Heartbeat, ts()),
+            r#"{"type":"info","msg":"ping","ts":"…"}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::TopicDeleted { topic: "orders" }, ts()),
+            r#"{"type":"info","topic":"orders","msg":"topic_deleted","ts":"…"}"#,
+        );
+        assert_frame(
+            |out| encode(out, &Answer::ShuttingDown, ts()),
+            r#"{"type":"info","msg":"shutting_down","ts":"…"}"#,
+        );
+    }
+}

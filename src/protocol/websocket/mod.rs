@@ -1,0 +1,4 @@
+//! RFC 6455, in and out, without a socket.
+
+pub mod decoder;
+pub mod frame;
