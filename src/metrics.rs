@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
+/// Log lines that could not be written, or did not fit. Of the process, as the log is.
+pub static LOG_LINES_DROPPED: Counter = Counter(AtomicU64::new(0));
+
 impl Counter {
     /// Adds `n`.
     pub fn add(&self, n: u64) {

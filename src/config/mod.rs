@@ -83,6 +83,10 @@ settings! {
         payload_depth_max: usize = count("PAYLOAD_DEPTH_MAX", "128", 1..=1024, "LEVELS");
         /// Most connections at once; 0 is what the limit on open files allows.
         connections_max: Option<usize> = optional("MAX_CONNECTIONS", "0", 0..=10_000_000, "CONNECTIONS");
+        /// Most connections that have still to send their key; 0 is a quarter of `MAX_CONNECTIONS`, at least 128.
+        unauthenticated_max: Option<usize> = optional("UNAUTHENTICATED_MAX", "0", 0..=10_000_000, "CONNECTIONS");
+        /// Most sockets that are not WebSockets; one more closes the longest silent. 0 is a tenth of the open files, 16 to 16384.
+        http_connections_max: Option<usize> = optional("HTTP_CONNECTIONS_MAX", "0", 0..=10_000_000, "CONNECTIONS");
         /// Most topics at once.
         topics_max: usize = count("MAX_TOPICS", "100000", 1..=10_000_000, "TOPICS");
         /// Most topics that one connection is subscribed to.
@@ -138,6 +142,10 @@ settings! {
             .or(&GIN_MODE, "Log level debug or info, where LOG_LEVEL is not given.");
         /// Log lines for people or for programs.
         log_format: LogFormat = one_of("LOG_FORMAT", "text", LogFormat::NAMES);
+        /// Log lines that wait to be written; over it new ones are dropped and counted.
+        log_buffer_bytes_max: usize = bytes("LOG_BUFFER_MAX", "1048576", 4096..=1 << 30);
+        /// Lines of one kind in a second; those over it are counted and told together. 0 writes all.
+        log_repeats_per_sec_max: u32 = count("LOG_REPEATS_PER_SEC", "10", 0..=1_000_000, "LINES");
     }
 }
 
@@ -235,6 +243,11 @@ pub fn flags() -> Vec<Arg> {
 )]
 pub fn process_env(name: &str) -> Option<OsString> {
     std::env::var_os(name)
+}
+
+/// Whether colors are wanted, as far as the environment says: <https://no-color.org>.
+pub fn wants_color(env: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    env("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 
 use super::decoder::{Decoder, Message, frame_bytes};
-use super::home::{CARRY_BYTES_SMALL, Home, Seat};
+use super::home::{CARRY_BYTES_SMALL, Home};
 use super::{Connection, Phase};
 use crate::broker::request::{Publishes, Replay, Request};
 use crate::protocol::codes::{
@@ -31,6 +31,7 @@ use crate::protocol::codes::{
 use crate::protocol::command::{self, BadCommand, Command};
 use crate::protocol::names::RequestId;
 use crate::protocol::{frame, reply};
+use crate::seats::Seat;
 
 /// Reads of one connection before the others have their turn.
 const READS_MAX: usize = 4;
@@ -62,7 +63,8 @@ pub(crate) struct Reader {
     batches: Vec<(usize, Publishes)>,
     /// Requests that found the inbox full.
     refused: VecDeque<(usize, Request)>,
-    _seat: Seat,
+    /// Held for as long as the socket is open.
+    seat: Seat,
 }
 
 /// Whether a command was acted on, or has to wait.
@@ -96,7 +98,7 @@ impl Reader {
             flight: None,
             batches: Vec::new(),
             refused: VecDeque::new(),
-            _seat: seat,
+            seat,
         }
     }
 
@@ -309,7 +311,7 @@ impl Reader {
     }
 
     /// The only command that is taken before the client has proved its right to be here.
-    fn authenticate(&self, command: &Result<Command<'_>, BadCommand<'_>>) {
+    fn authenticate(&mut self, command: &Result<Command<'_>, BadCommand<'_>>) {
         let (home, connection) = (&self.home, &self.connection);
         let ts = home.timestamp();
         let (code, message) = match command {
@@ -317,12 +319,17 @@ impl Reader {
                 request_id,
                 api_key,
             }) => {
-                if home.config().api_keys.matches(api_key) {
-                    connection.authenticated.set(true);
-                    connection.send(home, |out| reply::ack_auth(out, *request_id, ts));
-                    return;
+                let is_valid = home.config().api_keys.matches(api_key);
+                match is_valid.then(|| home.process.seats.take()) {
+                    Some(Some(seat)) => {
+                        connection.authenticated.set(true);
+                        connection.send(home, |out| reply::ack_auth(out, *request_id, ts));
+                        self.seat = seat;
+                        return;
+                    }
+                    Some(None) => (ErrorCode::LimitExceeded, "No room for another connection"),
+                    None => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
                 }
-                (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT)
             }
             _ => (
                 ErrorCode::Unauthorized,

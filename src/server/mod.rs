@@ -2,61 +2,58 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
+mod acceptor;
+mod descriptors;
+mod drain;
+mod essential;
 mod http;
+mod lobby;
 mod patience;
 
+use self::descriptors::Shares;
+use self::drain::Signals;
+use self::lobby::{Guest, Lobby};
 use crate::broker::inbox::{Bell, Inbox};
-use crate::broker::request::Request;
 use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT};
 use crate::config::Config;
 use crate::connection::flusher::{tend, work};
-use crate::connection::home::{Home, Letter, Mailbox, Process};
+use crate::connection::home::{Home, Mailbox, Process};
 use crate::metrics::Metrics;
-
-/// Descriptors that are kept back for everything but clients: listener, epoll, log, files.
-const DESCRIPTORS_KEPT: usize = 64;
-
-/// Sockets over `MAX_CONNECTIONS` that may be open, so that REST and refusals still work.
-const SOCKETS_SPARE: u64 = 1024;
-
-/// How long accepting pauses when there is no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+use crate::seats::Seats;
 
 /// Runs the broker until a signal ends it. The exit code of the process.
 pub fn run(config: Config) -> ExitCode {
-    match start(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match catch_unwind(AssertUnwindSafe(|| start(config))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
+        Err(_) => essential::end("main"),
     }
 }
 
 fn start(config: Config) -> io::Result<()> {
-    let descriptors = raise_descriptor_limit();
-    let connections_max = config
-        .connections_max
-        .unwrap_or_else(|| descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1));
-    let wanted = SocketAddr::new(config.host, config.port);
-    let listener = listen(&config, wanted).map_err(|error| {
+    let limit = descriptors::raise_limit();
+    let wanted = config.address();
+    let listener = acceptor::listen(&config, wanted).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
     })?;
     let address = listener.local_addr()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // Before anything else, so that no signal finds the process without an answer.
+    let signals = runtime.block_on(async { Signals::listen() })?;
 
     let threads = config.shard_count();
     let bells: Vec<Arc<Bell>> = (0..threads).map(|_| Arc::default()).collect();
@@ -73,42 +70,93 @@ fn start(config: Config) -> io::Result<()> {
             .collect(),
         draining: AtomicBool::new(false),
         started: Instant::now(),
-        connections_max,
-        seats_taken: AtomicUsize::new(0),
+        seats: Seats::default(),
         batch_messages_max: turn_topic_events_max(&config),
         topics_total: Arc::new(AtomicUsize::new(0)),
         config,
     });
 
-    for (index, (bell, inbox)) in bells.into_iter().zip(inboxes.iter()).enumerate() {
-        let (process, inbox) = (Arc::clone(&process), Arc::clone(inbox));
-        std::thread::Builder::new()
-            .name(format!("core-{index}"))
-            .spawn(move || {
-                let core = || core(index, &process, inbox, &bell);
-                // A thread that is gone takes its topics along. Better to end, and be started again.
-                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(core)).is_err() {
-                    tracing::error!(thread = index, "a shard has failed; ending");
-                    std::process::exit(1);
-                }
-            })?;
+    let lobbies = start_cores(&process, bells, &inboxes)?;
+    let shares = open_seats(&process, limit);
+    let lobby = Arc::new(Lobby::new(shares.http));
+    for core in lobbies {
+        // A core that has ended since then has ended the process.
+        core.send(Arc::clone(&lobby)).ok();
     }
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::listen() })?;
     let accepting = Arc::clone(&process);
-    std::thread::Builder::new()
-        .name("acceptor".into())
-        .spawn(move || accept(&accepting, &listener))?;
+    essential::spawn("acceptor".to_owned(), move || {
+        acceptor::accept(&accepting, &lobby, &listener);
+    })?;
     tracing::info!(
         addr = %address,
         version = env!("CARGO_PKG_VERSION"),
         shards = threads,
-        descriptors,
-        connections_max,
+        descriptors = limit,
+        connections_max = shares.proven,
+        http_connections_max = shares.http,
         "listening"
     );
-    runtime.block_on(drain_at_signal(&process, signals));
+    runtime.block_on(drain::drain_at_signal(&process, signals));
     Ok(())
+}
+
+/// Starts a thread for each core, and returns when all of them have what they need. Each then waits
+/// to be told of the lobby, which is as large as they have left room for.
+fn start_cores(
+    process: &Arc<Process>,
+    bells: Vec<Arc<Bell>>,
+    inboxes: &[Arc<Inbox>],
+) -> io::Result<Vec<mpsc::Sender<Arc<Lobby>>>> {
+    let (ready, all_ready) = mpsc::channel();
+    let mut lobbies = Vec::new();
+    for (index, (bell, inbox)) in bells.into_iter().zip(inboxes).enumerate() {
+        let (process, inbox, ready) = (Arc::clone(process), Arc::clone(inbox), ready.clone());
+        let (tell, lobby) = mpsc::channel();
+        lobbies.push(tell);
+        essential::spawn(format!("core-{index}"), move || {
+            if process.config.pin_threads {
+                pin(index);
+            }
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let (runtime, is_ready) = match runtime {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            ready.send(is_ready).ok();
+            // Nobody tells it where another core could not start: the process is about to end.
+            match (runtime, lobby.recv()) {
+                (Some(runtime), Ok(lobby)) => core(index, &process, inbox, &bell, &runtime, lobby),
+                _ => std::thread::park(),
+            }
+        })?;
+    }
+    for index in 0..lobbies.len() {
+        let is_ready: io::Result<()> = all_ready.recv().map_err(io::Error::other)?;
+        is_ready.map_err(|error| {
+            let cores = lobbies.len();
+            let text = format!("cannot start {cores} cores (SHARDS), only {index}: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+    }
+    Ok(lobbies)
+}
+
+/// Counts what the process needs itself, and opens what is left to clients.
+fn open_seats(process: &Process, limit: usize) -> Shares {
+    let own = descriptors::open_now(process.mailboxes.len());
+    let shares = Shares::new(&process.config, limit, own);
+    if let Some(wanted) = process.config.connections_max
+        && wanted > shares.proven
+    {
+        tracing::warn!(
+            descriptors = limit,
+            own,
+            "MAX_CONNECTIONS={wanted} is more than the limit on open files allows; it is {} now",
+            shares.proven
+        );
+    }
+    process.seats.open(shares.proven, shares.unproven);
+    shares
 }
 
 /// Events that one topic accepts before rings are flushed. A batch that is taken may hold as many
@@ -117,49 +165,15 @@ fn turn_topic_events_max(config: &Config) -> usize {
     (config.ring_messages_max / 2).max(1)
 }
 
-fn listen(config: &Config, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(bytes) = config.socket_unsent_bytes_max {
-        socket.set_tcp_notsent_lowat(bytes)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
-/// Raises the soft limit on open files to the hard one. Returns what it then is.
-fn raise_descriptor_limit() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    current.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    })
-}
-
 /// The whole life of one thread.
-fn core(index: usize, process: &Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
-    if process.config.pin_threads {
-        pin(index);
-    }
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime needs an epoll descriptor");
+fn core(
+    index: usize,
+    process: &Arc<Process>,
+    inbox: Arc<Inbox>,
+    bell: &Bell,
+    runtime: &Runtime,
+    lobby: Arc<Lobby>,
+) {
     let limits = ShardLimits {
         history_events_max: process.config.history_messages_max,
         run_events_max: process
@@ -189,13 +203,23 @@ fn core(index: usize, process: &Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
         topics_total,
     );
     let home = Home::new(index, Arc::clone(process));
-    LocalSet::new().block_on(&runtime, async {
-        tokio::task::spawn_local(tend(Rc::clone(&home)));
+    LocalSet::new().block_on(runtime, async {
+        let tending = tokio::task::spawn_local(tend(Rc::clone(&home)));
+        tokio::task::spawn_local(async move {
+            drop(tending.await);
+            // A task that panics is gone without a word; without its clock a core is of no use.
+            essential::end("the clock of a core");
+        });
         let serving = Rc::clone(&home);
         let arrived = move |socket| {
-            let home = Rc::clone(&serving);
+            let (home, lobby) = (Rc::clone(&serving), Arc::clone(&lobby));
             tokio::task::spawn_local(async move {
-                http::serve(Rc::clone(&home), socket).await;
+                let guest = Rc::new(Guest::new(lobby));
+                tokio::select! {
+                    biased;
+                    () = http::serve(Rc::clone(&home), socket, Rc::clone(&guest)) => {}
+                    () = guest.asked_to_leave() => {}
+                }
                 home.counters.requesting.sub(1);
             });
         };
@@ -209,127 +233,5 @@ fn pin(index: usize) {
     set.set(index % cores);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(thread = index, %error, "cannot pin the thread");
-    }
-}
-
-/// Accepts sockets and gives each to the thread that has the fewest. Blocks; has its own thread, so
-/// that a storm of connections delays nobody's events.
-fn accept(process: &Process, listener: &TcpListener) {
-    loop {
-        match listener.accept() {
-            Ok((socket, _)) => place(process, socket),
-            // The client has gone before it was accepted, or a signal came.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept; pausing");
-                std::thread::sleep(ACCEPT_PAUSE);
-            }
-        }
-    }
-}
-
-fn place(process: &Process, socket: std::net::TcpStream) {
-    let sockets: u64 = process
-        .metrics
-        .homes
-        .iter()
-        .map(|home| home.sockets())
-        .sum();
-    if sockets >= (process.connections_max as u64).saturating_add(SOCKETS_SPARE)
-        || socket.set_nonblocking(true).is_err()
-    {
-        return;
-    }
-    let emptiest = process
-        .metrics
-        .homes
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, home)| home.sockets());
-    if let Some((index, home)) = emptiest
-        && let Some(mailbox) = process.mailboxes.get(index)
-    {
-        home.requesting.add(1);
-        mailbox.send(Letter::Socket(socket));
-    }
-}
-
-/// The signals that end the server.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Waits for the first signal, then shuts down as the protocol says. A second one ends at once.
-async fn drain_at_signal(process: &Process, mut signals: Signals) {
-    signals.next().await;
-    let timeout = process.config.shutdown_timeout;
-    tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
-    process.draining.store(true, Ordering::SeqCst);
-    tokio::select! {
-        drained = tokio::time::timeout(timeout, drain(process)) => {
-            if drained.is_ok() {
-                tracing::info!("drained");
-            } else {
-                tracing::warn!("not drained within SHUTDOWN_TIMEOUT_SEC; ending");
-            }
-        }
-        () = signals.next() => second_signal(),
-    }
-}
-
-fn second_signal() {
-    tracing::warn!("second signal; ending at once");
-    std::process::exit(1);
-}
-
-/// Every thread stops taking commands, every shard finishes what it has, every ring is flushed,
-/// every socket gets its close.
-async fn drain(process: &Process) {
-    to_all(process, Letter::Drain).await;
-    let mut fences = Vec::new();
-    for inbox in process.broker.inboxes() {
-        let (reply, passed) = oneshot::channel();
-        inbox.send(Request::Fence { reply }).await;
-        fences.push(passed);
-    }
-    for passed in fences {
-        drop(passed.await);
-    }
-    if process.metrics.home_sum(|home| &home.connections) > 0 {
-        tokio::time::sleep(process.config.drain_grace).await;
-    }
-    to_all(process, Letter::Finish).await;
-}
-
-async fn to_all(process: &Process, letter: impl Fn(oneshot::Sender<()>) -> Letter) {
-    let mut answers = Vec::new();
-    for mailbox in &process.mailboxes {
-        let (done, answered) = oneshot::channel();
-        mailbox.send(letter(done));
-        answers.push(answered);
-    }
-    for answered in answers {
-        drop(answered.await);
     }
 }
