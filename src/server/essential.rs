@@ -40,7 +40,7 @@ mod tests {
         let Some(how) = crate::config::process_env(CHILD) else {
             return;
         };
-        crate::logs::init(&crate::config::Config::default());
+        logs::init(&crate::config::Config::default());
         spawn("core-0".to_owned(), move || {
             assert!(how != "panic", "on purpose");
         })
