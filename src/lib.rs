@@ -26,8 +26,8 @@
 //! [`broker::run::Run`], one ring entry for each subscriber and one write for each socket. When it
 //! is quiet a message leaves at once. No timer batches anything.
 //!
-//! Knowledge flows one way: `server → connection → broker → protocol`; [`config`] and [`metrics`]
-//! are leaves. `broker` and `protocol` do no I/O and read no clock.
+//! Knowledge flows one way: `server → connection → broker → protocol`; [`config`], [`metrics`]
+//! and [`seats`] are leaves. `broker` and `protocol` do no I/O and read no clock.
 
 pub mod config;
 
@@ -45,5 +45,9 @@ pub mod broker;
 
 pub mod budget;
 pub mod metrics;
+
+pub mod seats;
+
+pub mod logs;
 
 pub mod cli;

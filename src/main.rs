@@ -1,14 +1,10 @@
 //! The binary: parses the command line, then serves or runs a client. No logic.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use shardcast::cli;
-use shardcast::config::rule::SettingError;
-use shardcast::config::values::LogFormat;
 use shardcast::config::{Config, process_env};
-use tracing_subscriber::fmt;
+use shardcast::{cli, logs, server};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -23,31 +19,14 @@ fn main() -> ExitCode {
     }
     match Config::load(&args, &process_env) {
         Ok(config) => {
-            init_logs(&config);
-            shardcast::server::run(config)
+            logs::init(&config);
+            let code = server::run(config);
+            logs::flush();
+            code
         }
         Err(errors) => {
-            errors.iter().for_each(report);
+            logs::report(errors.iter().map(ToString::to_string));
             ExitCode::from(EXIT_BAD_SETTINGS)
         }
     }
-}
-
-fn init_logs(config: &Config) {
-    let logs = fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(config.log_level);
-    match config.log_format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
-    }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "there is no log yet where the settings are bad"
-)]
-fn report(error: &SettingError) {
-    eprintln!("shardcast: {error}");
 }

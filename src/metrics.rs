@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
+/// Log lines that could not be written, or did not fit. Of the process, as the log is.
+pub static LOG_LINES_DROPPED: Counter = Counter(AtomicU64::new(0));
+
 impl Counter {
     /// Adds `n`.
     pub fn add(&self, n: u64) {
@@ -88,6 +91,8 @@ pub struct CoreCounters {
     pub sends: Counter,
     /// System calls that carried them; one for many with `io_uring`.
     pub flush_calls: Counter,
+    /// 1 where one system call carries all sends of a flush.
+    pub io_uring: Counter,
     /// Connections ended because their socket took nothing for `WRITE_WAIT_SEC`, or because of
     /// `SLOW_CONSUMER_POLICY=disconnect`.
     pub slow_disconnects: Counter,
@@ -116,6 +121,14 @@ impl Metrics {
             shards: (0..cores).map(|_| std::sync::Arc::default()).collect(),
             cores: (0..cores).map(|_| std::sync::Arc::default()).collect(),
         }
+    }
+
+    /// The counters of one shard.
+    pub fn shard(&self, index: usize) -> std::sync::Arc<ShardCounters> {
+        self.shards
+            .get(index)
+            .map(std::sync::Arc::clone)
+            .unwrap_or_default()
     }
 
     /// The counters of one core.

@@ -20,6 +20,7 @@ pub mod ring;
 
 pub use table::Shared;
 
+use directory::Published;
 use inbox::Inbox;
 
 /// Most events in one run, whatever `RUN_MESSAGES_MAX` says: it bounds tables on the stack.
@@ -60,6 +61,7 @@ impl ConnectionId {
 #[derive(Debug, Clone)]
 pub struct Broker {
     inboxes: Arc<[Arc<Inbox>]>,
+    directories: Arc<[Arc<Published>]>,
     /// Keyed at the start, so that nobody can choose names that meet in one shard.
     hasher: ahash::RandomState,
 }
@@ -73,6 +75,7 @@ impl Broker {
     pub fn new(inboxes: Arc<[Arc<Inbox>]>) -> Self {
         assert!(!inboxes.is_empty(), "a broker has a shard");
         Self {
+            directories: inboxes.iter().map(|_| Arc::default()).collect(),
             inboxes,
             hasher: ahash::RandomState::new(),
         }
@@ -92,6 +95,11 @@ impl Broker {
     /// The inbox of one shard. Index modulo the number of shards.
     pub fn inbox(&self, shard: usize) -> &Arc<Inbox> {
         &self.inboxes[shard % self.inboxes.len()]
+    }
+
+    /// The topics of one shard. Index modulo the number of shards.
+    pub fn directory(&self, shard: usize) -> &Arc<Published> {
+        &self.directories[shard % self.directories.len()]
     }
 
     /// All inboxes.

@@ -14,7 +14,7 @@ use tracing::Level;
 
 use self::rule::{Reader, Row, Rule, SettingError};
 use self::rule::{bytes, count, millis, number, one_of, optional, seconds, switch, text};
-use self::values::{AllowedOrigins, ApiKeys, GIN_MODES, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
+use self::values::{AllowedOrigins, ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
 
 pub mod client;
 pub mod rule;
@@ -59,6 +59,8 @@ settings! {
         listen_backlog: u32 = count("LISTEN_BACKLOG", "4096", 1..=65_535, "CONNECTIONS");
         /// Bytes that the kernel may hold unsent; small keeps events fresh, 0 is its default.
         socket_unsent_bytes_max: Option<u32> = optional("SOCKET_UNSENT_MAX", "16384", 0..=1 << 30, "BYTES");
+        /// One system call for all sends of a turn: where the kernel lets it, or never, or else do not start.
+        io_uring: IoUring = one_of("IO_URING", "auto", IoUring::NAMES);
         /// Origins that browsers may connect from, comma separated; * is all.
         allowed_origins: AllowedOrigins =
             text("ALLOWED_ORIGINS", "*", "ORIGINS", "* or origins like https://a.example:8443", AllowedOrigins::parse);
@@ -68,6 +70,8 @@ settings! {
         history_messages_max: usize = count("RING_BUFFER_SIZE", "100", 0..=1_000_000, "MESSAGES");
         /// Events that wait for one connection before the oldest is dropped.
         ring_messages_max: usize = count("SUBSCRIBER_QUEUE_SIZE", "100", 1..=1_000_000, "MESSAGES");
+        /// Bytes of events that wait for one connection before the oldest is dropped.
+        ring_bytes_max: usize = bytes("SUBSCRIBER_QUEUE_BYTES", "2097152", 65_536..=1 << 40);
         /// What a full queue does: drop its oldest event, or end the connection.
         slow_consumer_policy: SlowConsumerPolicy =
             one_of("SLOW_CONSUMER_POLICY", "drop_oldest", SlowConsumerPolicy::NAMES);
@@ -77,12 +81,21 @@ settings! {
         run_messages_max: usize = count("RUN_MESSAGES_MAX", "32", 1..=64, "MESSAGES");
     }
     "Limits" {
+        /// Memory for all that is kept for clients, like 512MiB; 0 is 75 % of what the machine or its group has.
+        memory_bytes_max: Option<usize> = text("MEMORY_BUDGET", "0", "SIZE", "a size like 512MiB, at least 16MiB",
+            values::parse_size);
+        /// Bytes of all histories; over it those that keep most lose their oldest.
+        history_bytes_max: usize = bytes("HISTORY_BYTES_MAX", "1073741824", 0..=1 << 50);
         /// Longest message of a client, its fragments joined.
         message_bytes_max: usize = bytes("MAX_MESSAGE_SIZE", "65536", 128..=16 << 20);
         /// Deepest nesting of arrays and objects in a payload.
         payload_depth_max: usize = count("PAYLOAD_DEPTH_MAX", "128", 1..=1024, "LEVELS");
         /// Most connections at once; 0 is what the limit on open files allows.
         connections_max: Option<usize> = optional("MAX_CONNECTIONS", "0", 0..=10_000_000, "CONNECTIONS");
+        /// Most connections that have still to send their key; 0 is a quarter of `MAX_CONNECTIONS`, at least 128.
+        unauthenticated_max: Option<usize> = optional("UNAUTHENTICATED_MAX", "0", 0..=10_000_000, "CONNECTIONS");
+        /// Most sockets that are not WebSockets; one more closes the longest silent. 0 is a tenth of the open files, 16 to 16384.
+        http_connections_max: Option<usize> = optional("HTTP_CONNECTIONS_MAX", "0", 0..=10_000_000, "CONNECTIONS");
         /// Most topics at once.
         topics_max: usize = count("MAX_TOPICS", "100000", 1..=10_000_000, "TOPICS");
         /// Most topics that one connection is subscribed to.
@@ -138,6 +151,10 @@ settings! {
             .or(&GIN_MODE, "Log level debug or info, where LOG_LEVEL is not given.");
         /// Log lines for people or for programs.
         log_format: LogFormat = one_of("LOG_FORMAT", "text", LogFormat::NAMES);
+        /// Log lines that wait to be written; over it new ones are dropped and counted.
+        log_buffer_bytes_max: usize = bytes("LOG_BUFFER_MAX", "1048576", 4096..=1 << 30);
+        /// Lines of one kind in a second; those over it are counted and told together. 0 writes all.
+        log_repeats_per_sec_max: u32 = count("LOG_REPEATS_PER_SEC", "10", 0..=1_000_000, "LINES");
     }
 }
 
@@ -235,6 +252,11 @@ pub fn flags() -> Vec<Arg> {
 )]
 pub fn process_env(name: &str) -> Option<OsString> {
     std::env::var_os(name)
+}
+
+/// Whether colors are wanted, as far as the environment says: <https://no-color.org>.
+pub fn wants_color(env: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    env("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

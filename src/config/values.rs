@@ -114,6 +114,44 @@ impl SlowConsumerPolicy {
     ];
 }
 
+/// Whether all sends of a turn leave in one system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoUring {
+    /// Where the kernel and the container's profile let it.
+    Auto,
+    /// Always; the start fails where it cannot be.
+    On,
+    /// Never.
+    Off,
+}
+
+impl IoUring {
+    pub(super) const NAMES: &[(&str, Self)] =
+        &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
+}
+
+/// A size in bytes, with or without a unit: 1024, 512KiB, 4MiB, 2GiB, at least 16 MiB; 0 is none
+/// (`Some(None)`).
+pub(super) fn parse_size(text: &str) -> Option<Option<usize>> {
+    const LEAST: usize = 16 << 20;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" | "B" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => return None,
+    };
+    let number: usize = digits.parse().ok()?;
+    let bytes = number.checked_mul(1 << shift)?;
+    match bytes {
+        0 => Some(None),
+        LEAST.. => Some(Some(bytes)),
+        _ => None,
+    }
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

@@ -26,9 +26,9 @@ use std::task::{Context, Poll};
 use super::local::{CARRY_BYTES_SMALL, Local};
 use super::session::Session;
 use super::{Connection, Phase};
-use crate::process::Seat;
 use crate::protocol::codes::CloseCode;
 use crate::protocol::websocket::decoder::Decoder;
+use crate::seats::Seat;
 
 /// The task of one connection.
 #[derive(Debug)]
@@ -43,7 +43,6 @@ pub(crate) struct Reader {
     /// The client has shut down its sending side. What it asked for before is still answered.
     has_ended: bool,
     session: Session,
-    _seat: Seat,
 }
 
 impl Reader {
@@ -54,7 +53,7 @@ impl Reader {
         connection: Rc<Connection>,
         early: Vec<u8>,
     ) -> Self {
-        let session = Session::new(Rc::clone(&local), Rc::clone(&connection));
+        let session = Session::new(Rc::clone(&local), Rc::clone(&connection), seat);
         Self {
             local,
             connection,
@@ -63,7 +62,6 @@ impl Reader {
             has_ended: false,
             carry: early,
             session,
-            _seat: seat,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::protocol::command::{self, BadCommand, Command};
 use crate::protocol::names::RequestId;
 use crate::protocol::websocket::decoder::Message;
 use crate::protocol::websocket::frame;
+use crate::seats::Seat;
 
 /// See the module.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Session {
     /// The upgrade's header has authenticated the connection, and no `auth` has come: the first one
     /// is answered like any other, since clients with one set of headers for everything send both.
     is_auth_expected: bool,
+    /// Held for as long as the socket is open; one of those without a key until they prove theirs.
+    seat: Seat,
 }
 
 /// Whether a command was acted on, or has to wait.
@@ -38,7 +41,7 @@ enum Acted {
 }
 
 impl Session {
-    pub(super) fn new(local: Rc<Local>, connection: Rc<Connection>) -> Self {
+    pub(super) fn new(local: Rc<Local>, connection: Rc<Connection>, seat: Seat) -> Self {
         let is_auth_expected = local.config().auth_enabled && connection.is_authenticated.get();
         let flow = Flow::new(Rc::clone(&local), Rc::clone(&connection));
         Self {
@@ -47,6 +50,7 @@ impl Session {
             flow,
             held: None,
             is_auth_expected,
+            seat,
         }
     }
 
@@ -141,13 +145,18 @@ impl Session {
                 request_id,
                 api_key: Some(api_key),
             }) => {
-                if local.config().api_keys.matches(api_key) {
-                    connection.is_authenticated.set(true);
-                    let request_id = *request_id;
-                    connection.say(local, &Answer::Authenticated { request_id });
-                    return;
+                let is_valid = local.config().api_keys.matches(api_key);
+                match is_valid.then(|| local.process.seats.take()) {
+                    Some(Some(seat)) => {
+                        self.seat = seat;
+                        connection.is_authenticated.set(true);
+                        let request_id = *request_id;
+                        connection.say(local, &Answer::Authenticated { request_id });
+                        return;
+                    }
+                    Some(None) => (ErrorCode::LimitExceeded, "No room for another connection"),
+                    None => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
                 }
-                (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT)
             }
             Ok(Command::Auth { api_key: None, .. }) => {
                 (ErrorCode::Unauthorized, API_KEY_REQUIRED_TEXT)

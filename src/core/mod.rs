@@ -29,7 +29,8 @@ use crate::connection::local::Local;
 use crate::connection::reader::Reader;
 use crate::connection::timers::{TICK, Tick};
 use crate::connection::{Connection, Newcomer};
-use crate::process::{Process, Seat};
+use crate::process::Process;
+use crate::seats::Seat;
 use mailbox::{Letter, Mailbox};
 use table::Table;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, UPGRADE};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -20,12 +20,14 @@ use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::lobby::Guest;
 use super::patience::Patient;
 use crate::broker::inbox::Inbox;
 use crate::broker::request::{Created, Request as ShardRequest};
 use crate::broker::topic::TopicStats;
-use crate::connection::home::{Home, Seat};
+use crate::connection::home::Home;
 use crate::connection::reader::Reader;
+use crate::metrics::LOG_LINES_DROPPED;
 use crate::protocol::codes::{ErrorCode, INVALID_API_KEY_TEXT, MISSING_API_KEY_TEXT};
 use crate::protocol::names::{TopicNameError, check_topic_name};
 
@@ -37,7 +39,7 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const CLIENT_ID_BYTES_MAX: usize = 128;
 
 /// Serves HTTP on a new socket until it closes or becomes a WebSocket connection.
-pub(super) async fn serve(home: Rc<Home>, socket: std::net::TcpStream) {
+pub(super) async fn serve(home: Rc<Home>, socket: std::net::TcpStream, guest: Rc<Guest>) {
     let Ok(socket) = TcpStream::from_std(socket) else {
         return;
     };
@@ -45,8 +47,15 @@ pub(super) async fn serve(home: Rc<Home>, socket: std::net::TcpStream) {
     let read_timeout = config.read_timeout;
     let socket = Patient::new(socket, config.idle_timeout, config.write_timeout);
     let service = service_fn(move |request| {
-        let home = Rc::clone(&home);
-        async move { Ok::<_, Infallible>(answer(home, request).await) }
+        let (home, guest) = (Rc::clone(&home), Rc::clone(&guest));
+        async move {
+            guest.ask();
+            let answer = answer(home, request).await;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                guest.fall_silent();
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -72,7 +81,7 @@ async fn answer(home: Rc<Home>, request: Request<Incoming>) -> Answer {
         return refusal;
     }
     match path.as_str() {
-        "/ws" if method == Method::GET => upgrade(&home, request),
+        "/ws" if method == Method::GET => last_if_refused(upgrade(&home, request)),
         "/" if is_get => json(StatusCode::OK, &Identity::default()),
         "/health" if is_get => json(StatusCode::OK, &health(&home)),
         "/ready" if is_get => ready(&home),
@@ -171,6 +180,15 @@ fn check_key(home: &Home, request: &Request<Incoming>) -> Option<Answer> {
     Some(json(StatusCode::UNAUTHORIZED, &body))
 }
 
+/// A client that is not let in has nothing to keep its socket open for.
+fn last_if_refused(mut answer: Answer) -> Answer {
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
+    answer
+}
+
 /// `GET /ws`: the handshake, and the task of the new connection.
 fn upgrade(home: &Rc<Home>, mut request: Request<Incoming>) -> Answer {
     let config = home.config();
@@ -191,22 +209,26 @@ fn upgrade(home: &Rc<Home>, mut request: Request<Incoming>) -> Answer {
         let text = format!("origin {} is not allowed", origin.unwrap_or_default());
         return error(StatusCode::FORBIDDEN, ErrorCode::Unauthorized, &text);
     }
-    let Some(seat) = Seat::take(&home.process) else {
-        let text = format!(
-            "no room for another connection: the limit is {}",
-            home.process.connections_max
-        );
+    let authenticated = !config.auth_enabled
+        || request
+            .headers()
+            .get(API_KEY)
+            .is_some_and(|key| key.to_str().is_ok_and(|key| config.api_keys.matches(key)));
+    let seats = &home.process.seats;
+    let (seat, seats_max) = if authenticated {
+        (seats.take(), seats.proven_max())
+    } else {
+        (seats.take_unproven(), seats.unproven_max())
+    };
+    let Some(seat) = seat else {
+        let who = if authenticated { "" } else { " without a key" };
+        let text = format!("no room for another connection{who}: the limit is {seats_max}");
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::LimitExceeded,
             &text,
         );
     };
-    let authenticated = !config.auth_enabled
-        || request
-            .headers()
-            .get(API_KEY)
-            .is_some_and(|key| key.to_str().is_ok_and(|key| config.api_keys.matches(key)));
     let client_id = client_id(request.uri().query().unwrap_or_default());
     let (response, upgraded) = match fastwebsockets::upgrade::upgrade(&mut request) {
         Ok(accepted) => accepted,
@@ -405,6 +427,7 @@ struct Totals {
     connections: u64,
     subscribers: u64,
     slow_disconnects: u64,
+    log_lines_dropped: u64,
 }
 
 fn totals(home: &Home) -> Totals {
@@ -426,6 +449,7 @@ fn totals(home: &Home) -> Totals {
         connections: metrics.home_sum(|home| &home.connections),
         subscribers: metrics.home_sum(|home| &home.subscribers),
         slow_disconnects: metrics.home_sum(|home| &home.slow_disconnects),
+        log_lines_dropped: LOG_LINES_DROPPED.value(),
     }
 }
 
@@ -581,7 +605,7 @@ async fn delete(home: &Home, name: &str) -> Answer {
 fn metrics(home: &Home) -> Answer {
     let totals = totals(home);
     let health = health(home);
-    let rows: [(&str, &str, &str, u64); 13] = [
+    let rows: [(&str, &str, &str, u64); 14] = [
         (
             "messages_total",
             "counter",
@@ -635,6 +659,12 @@ fn metrics(home: &Home) -> Answer {
             "counter",
             "Connections ended for being too slow.",
             totals.slow_disconnects,
+        ),
+        (
+            "log_lines_dropped_total",
+            "counter",
+            "Log lines that could not be written.",
+            totals.log_lines_dropped,
         ),
         (
             "connections",

@@ -1,65 +1,62 @@
 //! The server: bind, start a thread for each core, accept and spread, drain.
 
-use std::cell::RefCell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use sendmany::SendMany;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
+mod acceptor;
+mod descriptors;
+mod drain;
+mod essential;
 mod http;
+mod lobby;
 mod patience;
 
+use self::descriptors::Shares;
+use self::drain::Signals;
+use self::lobby::{Guest, Lobby};
 use crate::broker::inbox::{Bell, Inbox};
-use crate::broker::request::Request;
 use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
 use crate::config::Config;
 use crate::budget::{Budget, memory_of_machine};
 use crate::config::values::IoUring;
 use crate::core::Core;
-use crate::core::mailbox::{Letter, Mailbox};
-use crate::process::Process;
+use crate::core::mailbox::Mailbox;
 use crate::metrics::Metrics;
-
-/// Descriptors that are kept back for everything but clients: listener, epoll, log, files.
-const DESCRIPTORS_KEPT: usize = 64;
-
-/// Sockets over `MAX_CONNECTIONS` that may be open, so that REST and refusals still work.
-const SOCKETS_SPARE: u64 = 1024;
-
-/// How long accepting pauses when there is no descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+use crate::process::Process;
+use crate::seats::Seats;
 
 /// Runs the broker until a signal ends it. The exit code of the process.
 pub fn run(config: Config) -> ExitCode {
-    match start(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match catch_unwind(AssertUnwindSafe(|| start(config))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
+        Err(_) => essential::end("main"),
     }
 }
 
 fn start(config: Config) -> io::Result<()> {
-    let descriptors = raise_descriptor_limit();
-    let connections_max = config
-        .connections_max
-        .unwrap_or_else(|| descriptors.saturating_sub(DESCRIPTORS_KEPT).max(1));
-    let wanted = SocketAddr::new(config.host, config.port);
-    let listener = listen(&config, wanted).map_err(|error| {
+    let limit = descriptors::raise_limit();
+    let wanted = config.address();
+    let listener = acceptor::listen(&config, wanted).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
     })?;
     let address = listener.local_addr()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // Before anything else, so that no signal finds the process without an answer.
+    let signals = runtime.block_on(async { Signals::listen() })?;
 
     let threads = config.shard_count();
     let bells: Vec<Arc<Bell>> = (0..threads).map(|_| Arc::default()).collect();
@@ -70,48 +67,140 @@ fn start(config: Config) -> io::Result<()> {
     let process = Arc::new(Process {
         broker: Broker::new(Arc::clone(&inboxes)),
         metrics: Metrics::new(threads),
-        mailboxes: bells
-            .iter()
-            .map(|bell| Mailbox::new(threads, Arc::clone(bell)))
-            .collect(),
+        budget: Arc::new(Budget::new(memory_bytes_max(&config), threads)),
         draining: AtomicBool::new(false),
         started: Instant::now(),
-        connections_max,
-        seats_taken: AtomicUsize::new(0),
+        seats: Seats::default(),
         batch_messages_max: turn_topic_events_max(&config),
         topics_total: Arc::new(AtomicUsize::new(0)),
         config,
     });
 
-    for (index, (bell, inbox)) in bells.into_iter().zip(inboxes.iter()).enumerate() {
-        let (process, inbox) = (Arc::clone(&process), Arc::clone(inbox));
-        std::thread::Builder::new()
-            .name(format!("core-{index}"))
-            .spawn(move || {
-                let core = || core(index, &process, inbox, &bell);
-                // A thread that is gone takes its topics along. Better to end, and be started again.
-                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(core)).is_err() {
-                    tracing::error!(thread = index, "a shard has failed; ending");
-                    std::process::exit(1);
-                }
-            })?;
+    let mailboxes: Arc<[Mailbox]> = bells
+        .iter()
+        .map(|bell| Mailbox::new(threads, Arc::clone(bell)))
+        .collect();
+    let lobbies = start_cores(&process, &mailboxes, bells, &inboxes)?;
+    let shares = open_seats(&process, limit);
+    let lobby = Arc::new(Lobby::new(shares.http));
+    for core in lobbies {
+        // A core that has ended since then has ended the process.
+        core.send(Arc::clone(&lobby)).ok();
     }
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::listen() })?;
-    let accepting = Arc::clone(&process);
-    std::thread::Builder::new()
-        .name("acceptor".into())
-        .spawn(move || accept(&accepting, &listener))?;
+    let (accepting, placing) = (Arc::clone(&process), Arc::clone(&mailboxes));
+    essential::spawn("acceptor".to_owned(), move || {
+        acceptor::accept(&accepting, &placing, &lobby, &listener);
+    })?;
     tracing::info!(
         addr = %address,
         version = env!("CARGO_PKG_VERSION"),
         shards = threads,
-        descriptors,
-        connections_max,
+        descriptors = limit,
+        connections_max = shares.proven,
+        http_connections_max = shares.http,
+        memory_budget = process.budget.bytes_max(),
+        io_uring = process.metrics.core_sum(|core| &core.io_uring) > 0,
         "listening"
     );
-    runtime.block_on(drain_at_signal(&process, signals));
+    runtime.block_on(drain::drain_at_signal(&process, &mailboxes, signals));
     Ok(())
+}
+
+/// `MEMORY_BUDGET`, or three quarters of what the machine or the process' group has.
+fn memory_bytes_max(config: &Config) -> usize {
+    config
+        .memory_bytes_max
+        .or_else(|| memory_of_machine().map(|bytes| bytes / 4 * 3))
+        .unwrap_or(usize::MAX)
+}
+
+/// What a core has of its own before it serves anybody.
+fn prepare(index: usize, process: &Process) -> io::Result<(Runtime, Option<SendMany>)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let many = match process.config.io_uring {
+        IoUring::Off => None,
+        IoUring::On => Some(SendMany::new().map_err(|error| {
+            let text = format!("IO_URING=on, but the kernel does not let it: {error}");
+            io::Error::new(error.kind(), text)
+        })?),
+        IoUring::Auto => match SendMany::new() {
+            Ok(many) => Some(many),
+            Err(error) => {
+                if index == 0 {
+                    tracing::info!(%error, "no io_uring here: each send is a system call of its own");
+                }
+                None
+            }
+        },
+    };
+    if many.is_some() {
+        process.metrics.core(index).io_uring.set(1);
+    }
+    Ok((runtime, many))
+}
+
+/// Starts a thread for each core, and returns when all of them have what they need. Each then waits
+/// to be told of the lobby, which is as large as they have left room for.
+fn start_cores(
+    process: &Arc<Process>,
+    mailboxes: &Arc<[Mailbox]>,
+    bells: Vec<Arc<Bell>>,
+    inboxes: &[Arc<Inbox>],
+) -> io::Result<Vec<mpsc::Sender<Arc<Lobby>>>> {
+    let (ready, all_ready) = mpsc::channel();
+    let mut lobbies = Vec::new();
+    for (index, (bell, inbox)) in bells.into_iter().zip(inboxes).enumerate() {
+        let (process, inbox, ready) = (Arc::clone(process), Arc::clone(inbox), ready.clone());
+        let mailboxes = Arc::clone(mailboxes);
+        let (tell, lobby) = mpsc::channel();
+        lobbies.push(tell);
+        essential::spawn(format!("core-{index}"), move || {
+            if process.config.pin_threads {
+                pin(index);
+            }
+            let (prepared, is_ready) = match prepare(index, &process) {
+                Ok(prepared) => (Some(prepared), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            ready.send(is_ready).ok();
+            // Nobody tells it where another core could not start: the process is about to end.
+            match (prepared, lobby.recv()) {
+                (Some((runtime, many)), Ok(lobby)) => {
+                    let shard = shard(index, &process, inbox);
+                    let core = Core::new(index, process, mailboxes, Arc::clone(&bell), many);
+                    serve(&core, shard, &bell, &runtime, &lobby);
+                }
+                _ => std::thread::park(),
+            }
+        })?;
+    }
+    for index in 0..lobbies.len() {
+        let is_ready: io::Result<()> = all_ready.recv().map_err(io::Error::other)?;
+        is_ready.map_err(|error| {
+            let cores = lobbies.len();
+            let text = format!("cannot start {cores} cores (SHARDS), only {index}: {error}");
+            io::Error::new(error.kind(), text)
+        })?;
+    }
+    Ok(lobbies)
+}
+
+/// Counts what the process needs itself, and opens what is left to clients.
+fn open_seats(process: &Process, limit: usize) -> Shares {
+    let own = descriptors::open_now(process.config.shard_count());
+    let shares = Shares::new(&process.config, limit, own);
+    if let Some(wanted) = process.config.connections_max
+        && wanted > shares.proven
+    {
+        tracing::warn!(
+            descriptors = limit,
+            own,
+            "MAX_CONNECTIONS={wanted} is more than the limit on open files allows; it is {} now",
+            shares.proven
+        );
+    }
+    process.seats.open(shares.proven, shares.unproven);
+    shares
 }
 
 /// Events that one topic accepts before rings are flushed. A batch that is taken may hold as many
@@ -120,89 +209,58 @@ fn turn_topic_events_max(config: &Config) -> usize {
     (config.ring_messages_max / 2).max(1)
 }
 
-fn listen(config: &Config, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(bytes) = config.socket_unsent_bytes_max {
-        socket.set_tcp_notsent_lowat(bytes)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
+/// Bytes of text that one turn of a shard accepts before rings are flushed.
+const TURN_BYTES_MAX: usize = 512 * 1024;
 
-/// Raises the soft limit on open files to the hard one. Returns what it then is.
-fn raise_descriptor_limit() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    current.map_or(usize::MAX, |files| {
-        usize::try_from(files).unwrap_or(usize::MAX)
-    })
-}
-
-/// The whole life of one thread.
-fn core(index: usize, process: &Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
-    if process.config.pin_threads {
-        pin(index);
-    }
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime needs an epoll descriptor");
+/// The shard of core `index`.
+fn shard(index: usize, process: &Process, inbox: Arc<Inbox>) -> Shard {
+    let config = &process.config;
+    let cores = config.shard_count();
     let limits = ShardLimits {
-        history_events_max: process.config.history_messages_max,
-        run_events_max: process
-            .config
+        history_events_max: config.history_messages_max,
+        history_bytes_max: config.history_bytes_max / cores,
+        run_events_max: config
             .run_messages_max
-            .min(process.config.ring_messages_max)
+            .min(config.ring_messages_max)
             .clamp(1, RUN_EVENTS_LIMIT),
-        turn_topic_events_max: turn_topic_events_max(&process.config),
+        turn_topic_events_max: turn_topic_events_max(config),
         turn_events_max: 1024,
+        turn_bytes_max: TURN_BYTES_MAX.min(config.ring_bytes_max / 2),
         turn_requests_max: 1024,
-        topics_max: process.config.topics_max,
-        auto_create: process.config.auto_create_topics,
+        topics_max: config.topics_max,
+        auto_create: config.auto_create_topics,
     };
-    let counters = process
-        .metrics
-        .shards
-        .get(index)
-        .map(Arc::clone)
-        .unwrap_or_default();
-    let topics_total = Arc::clone(&process.topics_total);
-    let shard = Shard::new(
-        index,
-        process.mailboxes.len(),
-        inbox,
-        limits,
-        counters,
-        topics_total,
-    );
-    let home = Home::new(index, Arc::clone(process));
-    LocalSet::new().block_on(&runtime, async {
-        tokio::task::spawn_local(tend(Rc::clone(&home)));
-        let serving = Rc::clone(&home);
-        let arrived = move |socket| {
-            let home = Rc::clone(&serving);
+    let shared = Shared {
+        counters: process.metrics.shard(index),
+        directory: Arc::clone(process.broker.directory(index)),
+        topics_total: Arc::clone(&process.topics_total),
+        budget: Arc::clone(&process.budget),
+    };
+    Shard::new(index, cores, inbox, limits, shared)
+}
+
+/// The whole life of one core.
+fn serve(core: &Rc<Core>, shard: Shard, bell: &Bell, runtime: &Runtime, lobby: &Arc<Lobby>) {
+    LocalSet::new().block_on(runtime, async {
+        let tending = tokio::task::spawn_local(Rc::clone(core).tend());
+        tokio::task::spawn_local(async move {
+            drop(tending.await);
+            // A task that panics is gone without a word; without its clock a core is of no use.
+            essential::end("the clock of a core");
+        });
+        let arrived = |socket| {
+            let (core, lobby) = (Rc::clone(core), Arc::clone(lobby));
             tokio::task::spawn_local(async move {
-                http::serve(Rc::clone(&home), socket).await;
-                home.counters.requesting.sub(1);
+                let guest = Rc::new(Guest::new(lobby));
+                tokio::select! {
+                    biased;
+                    () = http::serve(Rc::clone(&core), socket, Rc::clone(&guest)) => {}
+                    () = guest.asked_to_leave() => {}
+                }
+                core.local.counters.requesting.sub(1);
             });
         };
-        work(home, RefCell::new(shard), bell, arrived).await;
+        Rc::clone(core).work(shard, bell, arrived).await;
     });
 }
 
@@ -212,127 +270,5 @@ fn pin(index: usize) {
     set.set(index % cores);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(thread = index, %error, "cannot pin the thread");
-    }
-}
-
-/// Accepts sockets and gives each to the thread that has the fewest. Blocks; has its own thread, so
-/// that a storm of connections delays nobody's events.
-fn accept(process: &Process, listener: &TcpListener) {
-    loop {
-        match listener.accept() {
-            Ok((socket, _)) => place(process, socket),
-            // The client has gone before it was accepted, or a signal came.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                ) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept; pausing");
-                std::thread::sleep(ACCEPT_PAUSE);
-            }
-        }
-    }
-}
-
-fn place(process: &Process, socket: std::net::TcpStream) {
-    let sockets: u64 = process
-        .metrics
-        .homes
-        .iter()
-        .map(|home| home.sockets())
-        .sum();
-    if sockets >= (process.connections_max as u64).saturating_add(SOCKETS_SPARE)
-        || socket.set_nonblocking(true).is_err()
-    {
-        return;
-    }
-    let emptiest = process
-        .metrics
-        .homes
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, home)| home.sockets());
-    if let Some((index, home)) = emptiest
-        && let Some(mailbox) = process.mailboxes.get(index)
-    {
-        home.requesting.add(1);
-        mailbox.send(Letter::Socket(socket));
-    }
-}
-
-/// The signals that end the server.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// Waits for the first signal, then shuts down as the protocol says. A second one ends at once.
-async fn drain_at_signal(process: &Process, mut signals: Signals) {
-    signals.next().await;
-    let timeout = process.config.shutdown_timeout;
-    tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
-    process.draining.store(true, Ordering::SeqCst);
-    tokio::select! {
-        drained = tokio::time::timeout(timeout, drain(process)) => {
-            if drained.is_ok() {
-                tracing::info!("drained");
-            } else {
-                tracing::warn!("not drained within SHUTDOWN_TIMEOUT_SEC; ending");
-            }
-        }
-        () = signals.next() => second_signal(),
-    }
-}
-
-fn second_signal() {
-    tracing::warn!("second signal; ending at once");
-    std::process::exit(1);
-}
-
-/// Every thread stops taking commands, every shard finishes what it has, every ring is flushed,
-/// every socket gets its close.
-async fn drain(process: &Process) {
-    to_all(process, Letter::Drain).await;
-    let mut fences = Vec::new();
-    for inbox in process.broker.inboxes() {
-        let (reply, passed) = oneshot::channel();
-        inbox.send(Request::Fence { reply }).await;
-        fences.push(passed);
-    }
-    for passed in fences {
-        drop(passed.await);
-    }
-    if process.metrics.home_sum(|home| &home.connections) > 0 {
-        tokio::time::sleep(process.config.drain_grace).await;
-    }
-    to_all(process, Letter::Finish).await;
-}
-
-async fn to_all(process: &Process, letter: impl Fn(oneshot::Sender<()>) -> Letter) {
-    let mut answers = Vec::new();
-    for mailbox in &process.mailboxes {
-        let (done, answered) = oneshot::channel();
-        mailbox.send(letter(done));
-        answers.push(answered);
-    }
-    for answered in answers {
-        drop(answered.await);
     }
 }

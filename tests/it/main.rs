@@ -17,10 +17,12 @@ mod recovery;
 
 mod slow_consumer;
 
+mod logs;
 mod rest;
 mod settings;
 mod shutdown;
 
+mod admission;
 mod interop;
 mod limits;
 mod load;

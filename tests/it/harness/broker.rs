@@ -21,6 +21,14 @@ pub(crate) struct Broker {
     process: Child,
     address: SocketAddr,
     log: Log,
+    log_sleep: Option<mpsc::Sender<()>>,
+}
+
+/// What becomes of the reader of its log once it has said where it listens.
+enum Reader {
+    Stays,
+    Goes,
+    Sleeps(mpsc::Receiver<()>),
 }
 
 impl Broker {
@@ -31,14 +39,43 @@ impl Broker {
 
     /// Starts it with these environment variables and command-line flags.
     pub(crate) fn start_with_flags(settings: &[(&str, &str)], flags: &[&str]) -> Self {
-        let mut process = command(settings)
-            .args(flags)
+        Self::spawn(command(settings).args(flags), Reader::Stays)
+    }
+
+    /// Starts it with a log whose reader goes away once the broker listens.
+    pub(crate) fn start_without_log(settings: &[(&str, &str)]) -> Self {
+        Self::spawn(&mut command(settings), Reader::Goes)
+    }
+
+    /// Starts it with a log whose reader reads no more once the broker listens, until it is woken.
+    pub(crate) fn start_with_log_asleep(settings: &[(&str, &str)]) -> Self {
+        let (wake, sleep) = mpsc::channel();
+        let mut broker = Self::spawn(&mut command(settings), Reader::Sleeps(sleep));
+        broker.log_sleep = Some(wake);
+        broker
+    }
+
+    /// Has the reader of its log read on.
+    pub(crate) fn wake_log(&mut self) {
+        self.log_sleep = None;
+    }
+
+    /// Starts it where no more than so many files may be open.
+    pub(crate) fn start_with_descriptors(limit: u32, settings: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let script = format!("ulimit -n {limit} && exec \"$0\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_shardcast")]);
+        Self::spawn(with_settings(&mut shell, settings), Reader::Stays)
+    }
+
+    fn spawn(command: &mut Command, reader: Reader) -> Self {
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .expect("the binary was built with the tests");
         let log = Log::default();
-        let announced = log.follow(process.stderr.take().expect("stderr is piped"));
+        let announced = log.follow(process.stderr.take().expect("stderr is piped"), reader);
         let Ok(address) = announced.recv_timeout(PATIENCE) else {
             process.kill().ok();
             panic!("the broker did not say where it listens:\n{}", log.text());
@@ -47,7 +84,15 @@ impl Broker {
             process,
             address,
             log,
+            log_sleep: None,
         }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> Pid {
+        let pid = i32::try_from(self.process.id()).ok();
+        pid.and_then(Pid::from_raw)
+            .expect("a child has a positive pid")
     }
 
     /// Where it listens.
@@ -62,11 +107,7 @@ impl Broker {
 
     /// Sends its process a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .expect("a child has a positive pid");
-        kill_process(pid, signal).expect("the broker is still there");
+        kill_process(self.pid(), signal).expect("the broker is still there");
     }
 
     /// Waits until it ends on its own; says its exit code and how long that took from now.
@@ -194,13 +235,17 @@ pub(crate) fn run_to_end(settings: &[(&str, &str)], arguments: &[&str]) -> Refus
 /// The binary with nothing in its environment but a free port on the loopback and what the test wants.
 pub(crate) fn command(settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shardcast"));
+    with_settings(&mut command, settings);
+    command
+}
+
+fn with_settings<'a>(command: &'a mut Command, settings: &[(&str, &str)]) -> &'a mut Command {
     command
         .env_clear()
         .env("HOST", "127.0.0.1")
         .env("PORT", "0")
         .envs(settings.iter().copied())
-        .stderr(Stdio::piped());
-    command
+        .stderr(Stdio::piped())
 }
 
 /// The example of RFC 6455, section 1.3: its key has a known answer.
@@ -220,13 +265,19 @@ impl Log {
     }
 
     /// Keeps all lines, and sends the address out of the one that announces it.
-    fn follow(&self, stderr: ChildStderr) -> mpsc::Receiver<SocketAddr> {
+    fn follow(&self, stderr: ChildStderr, reader: Reader) -> mpsc::Receiver<SocketAddr> {
         let (sender, announced) = mpsc::channel();
         let log = self.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if let Some(address) = announced_address(&line) {
                     sender.send(address).ok();
+                    match &reader {
+                        Reader::Stays => {}
+                        Reader::Goes => return,
+                        // Ends when the test wakes it or is over.
+                        Reader::Sleeps(sleep) => drop(sleep.recv()),
+                    }
                 }
                 let mut text = log.0.lock().expect("no reader panics");
                 text.push_str(&line);
