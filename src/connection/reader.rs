@@ -317,7 +317,7 @@ impl Reader {
                 request_id,
                 api_key,
             }) => {
-                if home.config().api_keys.matches(api_key) {
+                if home.config().api_keys.matches(api_key.as_bytes()) {
                     connection.authenticated.set(true);
                     connection.send(home, |out| reply::ack_auth(out, *request_id, ts));
                     return;

@@ -15,8 +15,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+mod drain;
 mod http;
 mod patience;
+
+use self::drain::Drain;
+use self::http::Http;
 
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::request::Request;
@@ -80,12 +84,14 @@ fn start(config: Config) -> io::Result<()> {
         config,
     });
 
+    let http_drain = Arc::new(Drain::default());
     for (index, (bell, inbox)) in bells.into_iter().zip(inboxes.iter()).enumerate() {
         let (process, inbox) = (Arc::clone(&process), Arc::clone(inbox));
+        let http_drain = Arc::clone(&http_drain);
         std::thread::Builder::new()
             .name(format!("core-{index}"))
             .spawn(move || {
-                let core = || core(index, &process, inbox, &bell);
+                let core = || core(index, &process, inbox, &bell, http_drain);
                 // A thread that is gone takes its topics along. Better to end, and be started again.
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(core)).is_err() {
                     tracing::error!(thread = index, "a shard has failed; ending");
@@ -107,7 +113,7 @@ fn start(config: Config) -> io::Result<()> {
         connections_max,
         "listening"
     );
-    runtime.block_on(drain_at_signal(&process, signals));
+    runtime.block_on(drain_at_signal(&process, &http_drain, signals));
     Ok(())
 }
 
@@ -152,7 +158,13 @@ fn raise_descriptor_limit() -> usize {
 }
 
 /// The whole life of one thread.
-fn core(index: usize, process: &Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
+fn core(
+    index: usize,
+    process: &Arc<Process>,
+    inbox: Arc<Inbox>,
+    bell: &Bell,
+    http_drain: Arc<Drain>,
+) {
     if process.config.pin_threads {
         pin(index);
     }
@@ -191,12 +203,13 @@ fn core(index: usize, process: &Arc<Process>, inbox: Arc<Inbox>, bell: &Bell) {
     let home = Home::new(index, Arc::clone(process));
     LocalSet::new().block_on(&runtime, async {
         tokio::task::spawn_local(tend(Rc::clone(&home)));
-        let serving = Rc::clone(&home);
+        let http = Rc::new(Http::new(Rc::clone(&home), http_drain));
+        let counters = Arc::clone(&home.counters);
         let arrived = move |socket| {
-            let home = Rc::clone(&serving);
+            let (http, counters) = (Rc::clone(&http), Arc::clone(&counters));
             tokio::task::spawn_local(async move {
-                http::serve(Rc::clone(&home), socket).await;
-                home.counters.requesting.sub(1);
+                http::serve(http, socket).await;
+                counters.requesting.sub(1);
             });
         };
         work(home, RefCell::new(shard), bell, arrived).await;
@@ -281,13 +294,13 @@ impl Signals {
 }
 
 /// Waits for the first signal, then shuts down as the protocol says. A second one ends at once.
-async fn drain_at_signal(process: &Process, mut signals: Signals) {
+async fn drain_at_signal(process: &Process, http: &Drain, mut signals: Signals) {
     signals.next().await;
     let timeout = process.config.shutdown_timeout;
     tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     process.draining.store(true, Ordering::SeqCst);
     tokio::select! {
-        drained = tokio::time::timeout(timeout, drain(process)) => {
+        drained = tokio::time::timeout(timeout, drain(process, http)) => {
             if drained.is_ok() {
                 tracing::info!("drained");
             } else {
@@ -304,8 +317,8 @@ fn second_signal() {
 }
 
 /// Every thread stops taking commands, every shard finishes what it has, every ring is flushed,
-/// every socket gets its close.
-async fn drain(process: &Process) {
+/// every socket gets its close, every request under way its answer.
+async fn drain(process: &Process, http: &Drain) {
     to_all(process, Letter::Drain).await;
     let mut fences = Vec::new();
     for inbox in process.broker.inboxes() {
@@ -320,6 +333,8 @@ async fn drain(process: &Process) {
         tokio::time::sleep(process.config.drain_grace).await;
     }
     to_all(process, Letter::Finish).await;
+    // Last, so that a balancer hears from `/ready` until the end.
+    http.finish().await;
 }
 
 async fn to_all(process: &Process, letter: impl Fn(oneshot::Sender<()>) -> Letter) {

@@ -1,0 +1,197 @@
+//! `GET /topics` and `GET /stats`: every topic, in pieces.
+//!
+//! A piece is made when the socket has taken the one before, so a request pins two pieces and not
+//! the whole list, however slowly it is read. Between two pieces everyone else on the core has a
+//! turn, and only [`PIECES_AT_ONCE`] are made in one of these turns, in the order of asking. A list
+//! that fits into one piece is answered whole, with its length.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use tokio::sync::Semaphore;
+
+use super::answer::{Answer, AnswerBody, json_bytes};
+use super::stats::totals;
+use super::topics::ask;
+use crate::broker::request::Request as ShardRequest;
+use crate::broker::topic::TopicStats;
+use crate::connection::home::Home;
+
+/// Topics in one piece. A few hundred take far less than a millisecond.
+const PIECE_TOPICS_MAX: usize = 256;
+
+/// A piece is closed behind the topic that brings it to this size.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// Pieces that are made before a core looks at everything else again.
+const PIECES_AT_ONCE: usize = 2;
+
+/// What limits the making of pieces on one core. Fair: who asked first is served first.
+#[derive(Clone, Debug)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(PIECES_AT_ONCE)))
+    }
+}
+
+/// Which list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `GET /topics`.
+    Topics,
+    /// `GET /stats`, with the totals at its end.
+    Stats,
+}
+
+/// A list on its way: what is made of it, and what is being made.
+pub(super) struct Listing {
+    making: Option<Pin<Box<dyn Future<Output = (Bytes, Option<Maker>)>>>>,
+    /// The piece that was made before the answer began.
+    first: Option<Bytes>,
+}
+
+impl Listing {
+    /// The next piece, `None` behind the last.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(piece) = self.first.take() {
+            return Poll::Ready(Some(piece));
+        }
+        let Some(making) = &mut self.making else {
+            return Poll::Ready(None);
+        };
+        let (piece, maker) = ready!(making.as_mut().poll(cx));
+        self.making = maker.map(|maker| Box::pin(maker.piece()) as _);
+        Poll::Ready(Some(piece))
+    }
+}
+
+/// Answers with the list.
+pub(super) async fn list(home: &Rc<Home>, turns: &Turns, kind: Kind) -> Answer {
+    let maker = Maker {
+        home: Rc::clone(home),
+        turns: turns.clone(),
+        kind,
+        cursor: Cursor::default(),
+        topics_made: 0,
+    };
+    let (piece, rest) = maker.piece().await;
+    let body = match rest {
+        None => AnswerBody::from(Vec::from(piece)),
+        Some(maker) => AnswerBody::Listing(Listing {
+            making: Some(Box::pin(maker.piece())),
+            first: Some(piece),
+        }),
+    };
+    json_bytes(StatusCode::OK, body)
+}
+
+/// Makes one piece after the other.
+struct Maker {
+    home: Rc<Home>,
+    turns: Turns,
+    kind: Kind,
+    cursor: Cursor,
+    topics_made: u64,
+}
+
+impl Maker {
+    /// The next piece, and what makes the one behind it.
+    async fn piece(mut self) -> (Bytes, Option<Self>) {
+        let turns = Arc::clone(&self.turns.0);
+        let turn = turns.acquire().await;
+        // With the turn in hand, so that the pieces of a crowd are spread over turns of the core.
+        tokio::task::yield_now().await;
+        let mut text = String::new();
+        if self.topics_made == 0 {
+            text.push_str(match self.kind {
+                Kind::Topics => r#"{"topics":["#,
+                Kind::Stats => r#"{"topics":{"#,
+            });
+        }
+        let mut is_last = false;
+        for _ in 0..PIECE_TOPICS_MAX {
+            if text.len() >= PIECE_BYTES_MAX {
+                break;
+            }
+            let Some(topic) = self.cursor.next(&self.home).await else {
+                is_last = true;
+                break;
+            };
+            if self.topics_made > 0 {
+                text.push(',');
+            }
+            self.topics_made += 1;
+            self.kind.write(&topic, &mut text);
+        }
+        drop(turn);
+        if !is_last {
+            return (text.into(), Some(self));
+        }
+        match self.kind {
+            Kind::Topics => text.push_str("]}"),
+            Kind::Stats => {
+                let totals = serde_json::to_string(&totals(&self.home)).unwrap_or_default();
+                write!(text, r#"}},"totals":{totals}}}"#).ok();
+            }
+        }
+        (text.into(), None)
+    }
+}
+
+impl Kind {
+    fn write(self, topic: &TopicStats, text: &mut String) {
+        // A name is a string: it always has a JSON form.
+        let name = serde_json::to_string(&*topic.name).unwrap_or_default();
+        let TopicStats {
+            messages,
+            subscribers,
+            dropped,
+            bytes_in,
+            bytes_out,
+            seq,
+            ..
+        } = topic;
+        match self {
+            Self::Topics => write!(text, r#"{{"name":{name},"subscribers":{subscribers}}}"#),
+            Self::Stats => write!(
+                text,
+                r#"{name}:{{"messages":{messages},"subscribers":{subscribers},"dropped":{dropped},"bytes_in":{bytes_in},"bytes_out":{bytes_out},"seq":{seq}}}"#
+            ),
+        }
+        .ok();
+    }
+}
+
+/// How far a list has come: the shard that is asked next, and what the last one has told.
+#[derive(Default)]
+struct Cursor {
+    shard: usize,
+    page: std::vec::IntoIter<TopicStats>,
+}
+
+impl Cursor {
+    async fn next(&mut self, home: &Home) -> Option<TopicStats> {
+        loop {
+            if let Some(topic) = self.page.next() {
+                return Some(topic);
+            }
+            self.page = self.next_page(home).await?.into_iter();
+        }
+    }
+
+    /// Some further topics; `None` when there are no more.
+    async fn next_page(&mut self, home: &Home) -> Option<Vec<TopicStats>> {
+        let inbox = home.process.broker.inboxes().get(self.shard)?;
+        self.shard += 1;
+        let topics = ask(inbox, |reply| ShardRequest::Describe { reply }).await;
+        Some(topics.unwrap_or_default())
+    }
+}
