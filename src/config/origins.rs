@@ -132,7 +132,10 @@ mod tests {
             ("http://localhost:80/", "http://localhost"),
             ("http://a.example:443", "http://a.example:443"),
             ("HTTPS://A.Example:08443", "https://a.example:8443"),
-            ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+            (
+                "https://xn--bcher-kva.example",
+                "https://xn--bcher-kva.example",
+            ),
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("http://[0:0:0:0:0:0:0:1]", "http://[::1]"),
             ("http://[::ffff:1.2.3.4]", "http://[::ffff:102:304]"),

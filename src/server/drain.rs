@@ -25,10 +25,14 @@ pub(super) struct Drain {
 pub(super) struct Underway(Arc<Drain>);
 
 impl Drain {
-    /// Counts a connection.
-    pub(super) fn enter(self: &Arc<Self>) -> Underway {
+    /// Counts a connection; not one that comes when the others end: it may ask, and is answered
+    /// while there is time, but nobody waits for it.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Underway> {
+        if self.is_finishing() {
+            return None;
+        }
         self.open.fetch_add(1, Ordering::SeqCst);
-        Underway(Arc::clone(self))
+        Some(Underway(Arc::clone(self)))
     }
 
     /// Whether connections are to end once nothing is owed to them.

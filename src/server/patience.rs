@@ -139,8 +139,8 @@ impl Patient {
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stage = self.progress.stage();
         // The time for the first head runs from the start: its first byte changes nothing.
-        let goes_on =
-            stage == self.reading_stage || (self.reading_stage, stage) == (Stage::Fresh, Stage::Head);
+        let goes_on = stage == self.reading_stage
+            || (self.reading_stage, stage) == (Stage::Fresh, Stage::Head);
         if !goes_on {
             self.reading.stop();
         }

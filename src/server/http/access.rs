@@ -84,11 +84,7 @@ pub(super) fn check_origin(config: &Config, headers: &HeaderMap) -> Option<Answe
         "origin {} is not allowed",
         String::from_utf8_lossy(origin.unwrap_or_default())
     );
-    Some(error(
-        StatusCode::FORBIDDEN,
-        ErrorCode::Unauthorized,
-        &text,
-    ))
+    Some(error(StatusCode::FORBIDDEN, ErrorCode::Unauthorized, &text))
 }
 
 /// Whether a browser asks what it may send, before it does.
@@ -124,7 +120,10 @@ pub(super) fn add_cors(
         && is_preflight(method, asked)
     {
         let wanted = HeaderValue::from_static("X-API-Key, Content-Type");
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(allowed));
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static(allowed),
+        );
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
         headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE_SEC);
     }

@@ -40,7 +40,9 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(cx),
-            Self::Listing(listing) => listing.poll_piece(cx).map(|piece| piece.map(Frame::data).map(Ok)),
+            Self::Listing(listing) => listing
+                .poll_piece(cx)
+                .map(|piece| piece.map(Frame::data).map(Ok)),
         }
     }
 

@@ -102,7 +102,7 @@ pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream) {
                 return Poll::Ready(Some(served));
             }
             is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
-            if is_ending && progress.is_idle() {
+            if is_ending && underway.is_some() && progress.is_idle() {
                 return Poll::Ready(None);
             }
             Poll::Pending
@@ -195,6 +195,9 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         return wrong_method(&method, route.allowed());
     }
     match route {
+        Route::WebSocket if method == Method::HEAD => {
+            answer::upgrade_required("this is a WebSocket endpoint: GET is required")
+        }
         Route::WebSocket => upgrade::upgrade(home, request, body).await,
         Route::Root => json(StatusCode::OK, &stats::Identity::default()),
         Route::Health => json(StatusCode::OK, &stats::health(home)),
