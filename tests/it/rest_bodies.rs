@@ -170,6 +170,28 @@ async fn a_client_that_closes_its_side_is_answered() {
 }
 
 #[tokio::test]
+async fn half_a_head_is_a_bad_request() {
+    let broker = Broker::start(&[("SHARDS", "1")]);
+    let mut rest = Rest::open(&broker).await;
+    rest.wire.send(b"GET /health HTTP/1.1\r\nHos").await;
+    rest.wire.shut_down().await;
+    let refused = rest.response("the refusal").await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json()["code"], "BAD_REQUEST");
+}
+
+#[tokio::test]
+async fn broken_chunks_are_a_bad_request() {
+    let broker = Broker::start(&[("SHARDS", "1")]);
+    let mut rest = Rest::open(&broker).await;
+    let head = request_head("POST", "/topics", &[("Transfer-Encoding", "chunked")]);
+    rest.wire.send((head + "zz\r\n").as_bytes()).await;
+    let refused = rest.response("the refusal").await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.header("connection"), Some("close"));
+}
+
+#[tokio::test]
 async fn half_a_body_is_a_bad_request() {
     let broker = Broker::start(&[("SHARDS", "1")]);
     let mut rest = Rest::open(&broker).await;

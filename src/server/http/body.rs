@@ -21,8 +21,9 @@ const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
 pub(super) struct RequestBody {
     incoming: Incoming,
     timeout: Duration,
-    /// The client asks first whether it may send. It then sends when it is read, and only then.
-    is_held_back: bool,
+    /// Not to be read: the client asks first whether it may send, and does when it is read; or it
+    /// has been given up.
+    is_left: bool,
 }
 
 /// Why a body was not read.
@@ -38,7 +39,7 @@ impl RequestBody {
         Self {
             incoming,
             timeout,
-            is_held_back: headers.contains_key(EXPECT),
+            is_left: headers.contains_key(EXPECT),
         }
     }
 
@@ -47,14 +48,16 @@ impl RequestBody {
         if self.incoming.size_hint().lower() > bytes_max as u64 {
             return Err(Unread::TooLong);
         }
-        self.is_held_back = false;
+        self.is_left = false;
         let reading = Limited::new(&mut self.incoming, bytes_max).collect();
-        match within(self.timeout, reading).await {
-            Some(Ok(body)) => Ok(body.to_bytes()),
-            Some(Err(failed)) if failed.is::<LengthLimitError>() => Err(Unread::TooLong),
-            Some(Err(_)) => Err(Unread::Broken),
-            None => Err(Unread::TooSlow),
-        }
+        let why = match within(self.timeout, reading).await {
+            Some(Ok(body)) => return Ok(body.to_bytes()),
+            Some(Err(failed)) if failed.is::<LengthLimitError>() => return Err(Unread::TooLong),
+            Some(Err(_)) => Unread::Broken,
+            None => Unread::TooSlow,
+        };
+        self.is_left = true;
+        Err(why)
     }
 
     /// Throws away what is left. Whether the end was reached, and the connection can go on.
@@ -62,7 +65,7 @@ impl RequestBody {
         if self.incoming.is_end_stream() {
             return true;
         }
-        if self.is_held_back || self.incoming.size_hint().lower() > DISCARDED_BYTES_MAX {
+        if self.is_left || self.incoming.size_hint().lower() > DISCARDED_BYTES_MAX {
             return false;
         }
         let discarding = async {

@@ -50,6 +50,7 @@ pub(super) fn words(
         Some(status) => status,
         None if error?.is_parse_version_h2() => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
         None if is_mid_head && is_timeout(error?) => StatusCode::REQUEST_TIMEOUT,
+        None if is_mid_head && error?.is_incomplete_message() => StatusCode::BAD_REQUEST,
         None => return None,
     };
     let text = match status {
