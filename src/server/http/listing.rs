@@ -51,9 +51,12 @@ pub(super) enum Kind {
     Stats,
 }
 
+/// Comes to a piece, and to what makes the one behind it.
+type Making = dyn Future<Output = (Bytes, Option<Maker>)>;
+
 /// A list on its way: what is made of it, and what is being made.
 pub(super) struct Listing {
-    making: Option<Pin<Box<dyn Future<Output = (Bytes, Option<Maker>)>>>>,
+    making: Option<Pin<Box<Making>>>,
     /// The piece that was made before the answer began.
     first: Option<Bytes>,
 }

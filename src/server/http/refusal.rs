@@ -95,9 +95,10 @@ pub(super) async fn refuse(
     timeout: Duration,
 ) {
     let code = match status {
-        StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT => ErrorCode::BadRequest,
-        StatusCode::HTTP_VERSION_NOT_SUPPORTED => ErrorCode::BadRequest,
-        _ => ErrorCode::MessageTooLarge,
+        StatusCode::URI_TOO_LONG | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+            ErrorCode::MessageTooLarge
+        }
+        _ => ErrorCode::BadRequest,
     };
     let body = ErrorBody::new(code, text).to_json();
     let head = format!(
@@ -131,7 +132,7 @@ pub(super) async fn linger(socket: &TcpStream, timeout: Duration) {
 
 /// A function of its own, so that the buffer is no part of any connection's future.
 fn discard(socket: &TcpStream) -> io::Result<usize> {
-    socket.try_read(&mut [0; 32 * 1024])
+    socket.try_read(&mut [0; 16 * 1024])
 }
 
 #[cfg(test)]

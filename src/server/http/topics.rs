@@ -1,6 +1,5 @@
 //! `POST /topics` and `DELETE /topics/{name}`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -138,11 +137,11 @@ pub(super) async fn delete(home: &Home, path: &str) -> Answer {
     )
 }
 
-async fn delete_exactly(home: &Home, name: &Cow<'_, str>) -> bool {
+async fn delete_exactly(home: &Home, name: &str) -> bool {
     let broker = &home.process.broker;
     let inbox = broker.inbox(broker.shard_of(name));
     let deleted = ask(inbox, |reply| ShardRequest::Delete {
-        name: (&**name).into(),
+        name: name.into(),
         reply,
     });
     deleted.await.unwrap_or(false)

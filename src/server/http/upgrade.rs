@@ -105,7 +105,7 @@ fn check_websocket_key(headers: &HeaderMap) -> Result<(), &'static str> {
     }
 }
 
-/// Says in the log what to set in a proxy that asks for WebSockets by HTTP/1.0. Not for each
+/// Says in the log what to set in a proxy that asks for upgrades by HTTP/1.0. Not for each
 /// request: every client behind such a proxy makes one.
 fn warn_of_old_proxy(process: &Process) {
     /// When it was last said, in seconds since the start and one pause; 0 is never.
