@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
+use crate::harness::eventually;
 use crate::harness::http::{Rest, request_head};
 use crate::harness::wire::Wire;
 
@@ -133,7 +134,7 @@ async fn a_reader_that_takes_nothing_is_let_go() {
     let requests = request_head("GET", "/stats", &[]).repeat(8);
     wire.send(requests.as_bytes()).await;
     // The broker's side of the connection ends while nobody reads it.
-    crate::harness::eventually("the end", async || {
+    eventually("the end", async || {
         let port = wire.stream.local_addr().expect("it is bound").port();
         !has_peer(&broker, port)
     })

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::harness::broker::{Broker, UPGRADE_HEADERS};
+use crate::harness::eventually;
 use crate::harness::http::{Response, Rest, request_head};
 
 /// The answer to bytes on a connection of their own.
@@ -72,19 +73,16 @@ async fn a_websocket_key_is_16_bytes() {
 #[tokio::test]
 async fn an_upgrade_by_http_1_0_is_refused_and_the_log_says_what_to_set() {
     let broker = Broker::start(&[]);
-    let mut request = "GET /ws HTTP/1.0\r\nHost: a\r\n".to_owned();
-    for (name, value) in UPGRADE_HEADERS {
-        request += &format!("{name}: {value}\r\n");
-    }
+    let request = request_head("GET", "/ws", &UPGRADE_HEADERS).replace("HTTP/1.1", "HTTP/1.0");
     for _ in 0..3 {
         let mut rest = Rest::open(&broker).await;
-        rest.wire.send(format!("{request}\r\n").as_bytes()).await;
+        rest.wire.send(request.as_bytes()).await;
         let answer = rest.wire.rest("the refusal").await;
         let answer = String::from_utf8(answer).expect("JSON is UTF-8");
         assert!(answer.starts_with("HTTP/1.0 426"), "{answer}");
         assert!(answer.contains(r#""error":"#), "{answer}");
     }
-    crate::harness::eventually("a line in the log", async || {
+    eventually("a line in the log", async || {
         broker.log().contains("proxy_http_version 1.1")
     })
     .await;
@@ -218,11 +216,11 @@ async fn unfinished_heads_pin_little_memory() {
     let before = broker.resident_kib();
     let junk = format!("x: {}\r\n", "a".repeat(4000)).repeat(4);
     let head = format!("GET /health HTTP/1.1\r\nHost: a\r\n{junk}");
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for _ in 0..200 {
         let mut rest = Rest::open(&broker).await;
         rest.wire.offer(&head.as_bytes()[..16_000]).await;
-        held.push(rest);
+        connections.push(rest);
     }
     assert_eq!(broker.get("/health").await.status, 200);
     let grown = broker.resident_kib().saturating_sub(before) / 200;
