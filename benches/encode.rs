@@ -4,7 +4,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shardcast::protocol::frame::{EventTemplate, Timestamp};
+use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::websocket::frame::EventTemplate;
 
 const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
 

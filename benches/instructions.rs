@@ -11,7 +11,8 @@ use std::hint::black_box;
 
 use shardcast::protocol::websocket::decoder::Decoder;
 use shardcast::protocol::command;
-use shardcast::protocol::frame::{EventTemplate, Timestamp};
+use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::websocket::frame::EventTemplate;
 use support::{BATCH, Rig};
 
 const ID: &str = "550e8400-e29b-41d4-a716-446655440000";

@@ -118,7 +118,26 @@ fn parse_answer(answer: &[u8]) -> Option<(u16, Value)> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
+    let is_chunked = head
+        .to_ascii_lowercase()
+        .contains("\r\ntransfer-encoding: chunked");
+    let joined = is_chunked.then(|| join_chunks(body));
+    let body = joined.as_deref().unwrap_or(body);
     Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+/// A long list comes in chunks, each behind its size in hexadecimal.
+fn join_chunks(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap_or(0);
+        let (Some(chunk), Some(behind)) = (chunk.get(..size), chunk.get(size + 2..)) else {
+            break;
+        };
+        body.push_str(chunk);
+        rest = behind;
+    }
+    body
 }
 
 #[cfg(test)]
@@ -143,6 +162,9 @@ mod tests {
         assert_eq!(parse_answer(answer), Some((201, json!({"a": 1}))));
         let answer = b"HTTP/1.1 404 Not Found\r\n\r\nno";
         assert_eq!(parse_answer(answer).map(|(status, _)| status), Some(404));
+        let answer =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n";
+        assert_eq!(parse_answer(answer), Some((200, json!({"a": 1}))));
         assert_eq!(parse_answer(b"hello"), None);
     }
 }

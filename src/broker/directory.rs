@@ -62,6 +62,11 @@ impl TopicEntry {
         &self.name
     }
 
+    /// Its name as a JSON string.
+    pub fn name_json(&self) -> &str {
+        self.template.topic_json()
+    }
+
     /// Its name, to be kept.
     pub fn shared_name(&self) -> Arc<str> {
         Arc::clone(&self.name)

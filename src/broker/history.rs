@@ -80,15 +80,19 @@ impl History {
     }
 
     /// The events from `first` to `last`, oldest first, as far as one piece goes, and the sequence
-    /// number after the last of them. Both ends must be kept; `last` must end a run.
+    /// number after the last of them. `first` must be kept,
+    /// unless it is after `last`; `last` must end a run.
     pub(crate) fn piece(&self, first: u64, last: u64) -> (Vec<Kept>, u64) {
         let from = self.runs.partition_point(|run| run.last_seq() < first);
         let (mut piece, mut bytes, mut next) = (Vec::new(), 0, first);
         for run in self.runs.range(from..) {
+            if run.first_seq() > last {
+                break;
+            }
             let start = run.start_of(usize::try_from(next - run.first_seq()).unwrap_or(usize::MAX));
             let more = run.frames().len() - start;
             let is_full = piece.len() == PIECE_RUNS_MAX || bytes + more > PIECE_BYTES_MAX;
-            if run.first_seq() > last || (is_full && !piece.is_empty()) {
+            if is_full && !piece.is_empty() {
                 break;
             }
             bytes += more;

@@ -12,11 +12,13 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches};
 use tracing::Level;
 
+use self::origins::AllowedOrigins;
 use self::rule::{Reader, Row, Rule, SettingError};
 use self::rule::{bytes, count, millis, number, one_of, optional, seconds, switch, text};
-use self::values::{AllowedOrigins, ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
+use self::values::{ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
 
 pub mod client;
+pub mod origins;
 pub mod rule;
 pub mod values;
 
@@ -63,7 +65,7 @@ settings! {
         io_uring: IoUring = one_of("IO_URING", "auto", IoUring::NAMES);
         /// Origins that browsers may connect from, comma separated; * is all.
         allowed_origins: AllowedOrigins =
-            text("ALLOWED_ORIGINS", "*", "ORIGINS", "* or origins like https://a.example:8443", AllowedOrigins::parse);
+            text("ALLOWED_ORIGINS", "*", "ORIGINS", "* or origins as browsers send them, like https://a.example:8443: hosts in ASCII (xn--), no user, path or query", AllowedOrigins::parse);
     }
     "Delivery" {
         /// History kept for each topic; 0 keeps none.
@@ -108,6 +110,8 @@ settings! {
         reply_bytes_max: usize = bytes("REPLY_BUFFER_MAX", "262144", 4096..=1 << 30);
         /// Longest body of a REST request.
         http_body_bytes_max: usize = bytes("HTTP_BODY_MAX", "65536", 256..=16 << 20);
+        /// Longest head of an HTTP request; what a client may send before any key is looked at.
+        http_head_bytes_max: usize = bytes("HTTP_HEAD_MAX", "16384", 8192..=1 << 20);
     }
     "Timeouts" {
         /// Pause between two heartbeats; below `PONG_WAIT_SEC`.
@@ -118,11 +122,11 @@ settings! {
         heartbeat_info: bool = switch("HEARTBEAT_INFO", "true");
         /// How long a socket may take no byte before it is disconnected.
         write_wait: Duration = seconds("WRITE_WAIT_SEC", "10", 1);
-        /// Time for a client to send an HTTP request, the first or the next one.
+        /// Time for a client to send the head of an HTTP request, and again for its body.
         read_timeout: Duration = seconds("READ_TIMEOUT_SEC", "15", 1);
         /// Time for an HTTP response to leave.
         write_timeout: Duration = seconds("WRITE_TIMEOUT_SEC", "15", 1);
-        /// Silence after which an HTTP connection is closed; 0 leaves it to `READ_TIMEOUT_SEC`.
+        /// Pause between two requests of an HTTP connection; 0 is as `READ_TIMEOUT_SEC`.
         idle_timeout: Option<Duration> =
             number("IDLE_TIMEOUT_SEC", "0", 0..=rule::DAY_SEC, "SECONDS", |n| {
                 Some((n > 0).then(|| Duration::from_secs(n)))

@@ -60,7 +60,7 @@ fn defaults_are_those_of_the_contract() {
         (Level::INFO, LogFormat::Text)
     );
     assert_eq!(config.socket_unsent_bytes_max, Some(16_384));
-    assert!(config.heartbeat_info && config.allowed_origins.allows(Some("https://any.example")));
+    assert!(config.heartbeat_info && config.allowed_origins.allows("https://any.example"));
     assert!(config.shard_count() >= 1);
 }
 
@@ -174,7 +174,7 @@ fn keys_never_show() {
     let env = [("API_KEYS", "hunter2"), ("AUTH_ENABLED", "maybe")];
     assert!(!errors(&[], &env).join("\n").contains("hunter2"));
     let config = load(&["--api-keys", "hunter2, hunter3"], &[]).expect("good settings");
-    assert!(!format!("{config:?}").contains("hunter2") && config.api_keys.matches("hunter3"));
+    assert!(!format!("{config:?}").contains("hunter2") && config.api_keys.matches(b"hunter3"));
 }
 
 #[cfg(unix)]

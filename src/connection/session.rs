@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::flow::Flow;
 use super::local::Local;
-use super::{Connection, error};
+use super::Connection;
 use crate::broker::request::{Replay, Request};
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{
@@ -145,7 +145,7 @@ impl Session {
                 request_id,
                 api_key: Some(api_key),
             }) => {
-                let is_valid = local.config().api_keys.matches(api_key);
+                let is_valid = local.config().api_keys.matches(api_key.as_bytes());
                 match is_valid.then(|| local.process.seats.take()) {
                     Some(Some(seat)) => {
                         self.seat = seat;
@@ -196,7 +196,7 @@ impl Session {
                 message: ALREADY_AUTHENTICATED_TEXT,
             });
         }
-        if config.api_keys.matches(api_key) {
+        if config.api_keys.matches(api_key.as_bytes()) {
             let acted = self.answer(&Answer::Authenticated { request_id });
             self.is_auth_expected = acted == Acted::MustWait;
             return acted;
@@ -206,7 +206,8 @@ impl Session {
         }
         let answer = Answer::Error {
             request_id,
-            ..error(ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT)
+            code: ErrorCode::InvalidApiKey,
+            message: INVALID_API_KEY_TEXT,
         };
         self.connection
             .refuse(&self.local, &answer, INVALID_API_KEY_TEXT);

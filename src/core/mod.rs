@@ -23,6 +23,7 @@ mod table;
 
 use crate::broker::inbox::Bell;
 use crate::broker::shard::Shard;
+use crate::config::Config;
 use crate::connection::flusher::Flusher;
 use crate::connection::lifeline::look_at;
 use crate::connection::local::Local;
@@ -73,6 +74,11 @@ impl Core {
     /// What all cores share.
     pub(crate) fn process(&self) -> &Arc<Process> {
         &self.local.process
+    }
+
+    /// The settings.
+    pub(crate) fn config(&self) -> &Config {
+        self.local.config()
     }
 
     fn mailbox(&self) -> &Mailbox {

@@ -311,7 +311,7 @@ mod tests {
                 r#"{"type":"auth","api_key":"k\u0031","request_id":"r"}"#,
                 Command::Auth {
                     request_id,
-                    api_key: "k1".into(),
+                    api_key: Some("k1".into()),
                 },
             ),
             (
@@ -388,10 +388,8 @@ mod tests {
         let text = publish_text(&nested(DEPTH_MAX));
         assert!(matches!(parsed(&text), Command::Publish(_)));
         assert_bad(&publish_text(&nested(DEPTH_MAX + 1)), "at most 32 levels");
-        assert_bad(
-            &format!(r#"{{"type":"ping","request_id":"r","x":{}}}"#, nested(1000)),
-            "at most 32 levels",
-        );
+        let text = format!(r#"{{"type":"ping","request_id":"r","x":{}}}"#, nested(1000));
+        assert!(matches!(parsed(&text), Command::Ping { .. }));
         let wide = format!("[{}0]", "[],".repeat(1000));
         assert!(matches!(parsed(&publish_text(&wide)), Command::Publish(_)));
         let text = publish_text(&format!("\"{}\"", "[{".repeat(1000)));
@@ -441,7 +439,7 @@ mod tests {
         assert_bad(r#"{"request_id":"r"}"#, "type is required");
         assert_bad(r#"{"type":null,"request_id":"r"}"#, allowed);
         assert_bad(r#"{"type":1,"request_id":"r"}"#, "type must be a string");
-        assert_bad(r#"{"type":"Ping","request_id":"r"}"#, "unknown type 'Ping'");
+        assert_bad(r#"{"type":"Ping","request_id":"r"}"#, "Unknown message type: 'Ping'");
         assert_bad(r#"{"type":"Ping","request_id":"r"}"#, allowed);
         let long = format!(r#"{{"type":"x{}","request_id":"r"}}"#, "é".repeat(9999));
         let bad = parse(&long, DEPTH_MAX).expect_err("an unknown type");
@@ -486,10 +484,6 @@ mod tests {
             (r#"{"id":5,"payload":1}"#, "message.id must be a string"),
             (r#"{"id":"5","payload":1}"#, MESSAGE_ID_NOT_UUID_TEXT),
             (r#"{"id":"","payload":1}"#, MESSAGE_ID_NOT_UUID_TEXT),
-            (
-                &format!(r#"{{"id":"{ID}"}}"#),
-                "message.payload is required",
-            ),
         ] {
             assert_bad(&with(message), words);
         }
@@ -505,6 +499,8 @@ mod tests {
             unreachable!()
         };
         assert_eq!((publish.id.as_ref(), publish.payload), (ID, "1"));
+        let text = with(&format!(r#"{{"id":"{ID}"}}"#));
+        assert!(matches!(parsed(&text), Command::Publish(publish) if publish.payload == "null"));
     }
 
     #[test]
@@ -570,13 +566,16 @@ mod tests {
             ("18446744073709551615", Replay::Last(u64::MAX)),
             ("18446744073709551616", Replay::Last(u64::MAX)),
             (&"9".repeat(400), Replay::Last(u64::MAX)),
+            ("-1", Replay::Last(0)),
+            ("-0", Replay::Last(0)),
+            ("-99999999999999999999", Replay::Last(0)),
         ] {
             assert_eq!(replay_of(&format!(r#""last_n":{last_n}"#)), Ok(replay));
         }
-        for last_n in ["-1", "-0", "1.0", "1e3", "\"5\"", "true", "[5]"] {
+        for last_n in ["1.0", "-1.5", "1e3", "\"5\"", "true", "[5]"] {
             assert_eq!(
                 replay_of(&format!(r#""last_n":{last_n}"#)),
-                Err("last_n must be a non-negative integer".to_owned())
+                Err("last_n must be an integer".to_owned())
             );
         }
     }
@@ -618,12 +617,12 @@ mod tests {
 
     #[test]
     fn bad_request_ids_are_not_echoed() {
-        let long = format!("\"{}\"", "x".repeat(129));
+        let long = format!("\"{}\"", "x".repeat(1025));
         for (request_id, words) in [
             ("5", "request_id must be a string"),
             ("{}", "request_id must be a string"),
             (r#""\udc00""#, "request_id must be a string"),
-            (&long, "request_id has 129 bytes: at most 128"),
+            (&long, "request_id has 1025 bytes: at most 1024"),
         ] {
             assert_bad_anonymous(
                 &format!(r#"{{"type":"ping","request_id":{request_id}}}"#),
@@ -641,12 +640,18 @@ mod tests {
     }
 
     #[test]
-    fn auth_needs_a_key() {
-        assert_bad(r#"{"type":"auth","request_id":"r"}"#, "api_key is required");
-        assert_bad(
-            r#"{"type":"auth","api_key":1,"request_id":"r"}"#,
-            "api_key must be a string",
-        );
+    fn an_auth_without_a_usable_key_is_still_one() {
+        for api_key in ["", r#","api_key":null"#, r#","api_key":1"#] {
+            let text = format!(r#"{{"type":"auth","request_id":"r"{api_key}}}"#);
+            let request_id = RequestId::from_json("\"r\"").ok();
+            let auth = Command::Auth {
+                request_id,
+                api_key: None,
+            };
+            assert_eq!(parsed(&text), auth);
+        }
+        let bad = parse(r#"{"type":"auth","request_id":1}"#, DEPTH_MAX).expect_err("no id");
+        assert!(bad.is_auth);
     }
 
     #[test]

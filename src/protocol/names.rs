@@ -157,13 +157,13 @@ mod tests {
     fn request_ids_are_bounded_after_decoding() {
         let plain = |count: usize| format!("\"{}\"", "x".repeat(count));
         let escaped = |count: usize| format!("\"{}\"", r"\u0041".repeat(count));
-        for json in [plain(128), escaped(128)] {
+        for json in [plain(1024), escaped(1024)] {
             assert!(RequestId::from_json(&json).is_ok());
         }
-        for json in [plain(129), escaped(129)] {
+        for json in [plain(1025), escaped(1025)] {
             assert_eq!(
                 RequestId::from_json(&json),
-                Err(RequestIdError::TooLong { bytes: 129 })
+                Err(RequestIdError::TooLong { bytes: 1025 })
             );
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::http::ending::Ending;
 use crate::broker::request::Request;
 use crate::core::mailbox::{Letter, Mailbox};
 use crate::logs;
@@ -43,6 +44,7 @@ impl Signals {
 pub(super) async fn drain_at_signal(
     process: &Process,
     mailboxes: &[Mailbox],
+    ending: &Ending,
     mut signals: Signals,
 ) {
     signals.end().await;
@@ -50,7 +52,7 @@ pub(super) async fn drain_at_signal(
     tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     process.draining.store(true, Ordering::SeqCst);
     tokio::select! {
-        drained = tokio::time::timeout(timeout, drain(process, mailboxes)) => {
+        drained = tokio::time::timeout(timeout, drain(process, mailboxes, ending)) => {
             if drained.is_ok() {
                 tracing::info!("drained");
             } else {
@@ -65,8 +67,8 @@ pub(super) async fn drain_at_signal(
 }
 
 /// Every thread stops taking commands, every shard finishes what it has, every ring is flushed,
-/// every socket gets its close.
-async fn drain(process: &Process, mailboxes: &[Mailbox]) {
+/// every socket gets its close, every request that has begun its answer.
+async fn drain(process: &Process, mailboxes: &[Mailbox], ending: &Ending) {
     to_all(mailboxes, Letter::Drain).await;
     let mut fences = Vec::new();
     for inbox in process.broker.inboxes() {
@@ -80,7 +82,7 @@ async fn drain(process: &Process, mailboxes: &[Mailbox]) {
     if process.metrics.core_sum(|core| &core.connections) > 0 {
         tokio::time::sleep(process.config.drain_grace).await;
     }
-    to_all(mailboxes, Letter::Finish).await;
+    tokio::join!(to_all(mailboxes, Letter::Finish), ending.finish());
 }
 
 async fn to_all(mailboxes: &[Mailbox], letter: impl Fn(oneshot::Sender<()>) -> Letter) {

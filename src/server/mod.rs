@@ -22,6 +22,8 @@ mod patience;
 
 use self::descriptors::Shares;
 use self::drain::Signals;
+use self::http::Http;
+use self::http::ending::Ending;
 use self::lobby::{Guest, Lobby};
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::shard::{Shard, ShardLimits};
@@ -80,7 +82,8 @@ fn start(config: Config) -> io::Result<()> {
         .iter()
         .map(|bell| Mailbox::new(threads, Arc::clone(bell)))
         .collect();
-    let lobbies = start_cores(&process, &mailboxes, bells, &inboxes)?;
+    let ending = Arc::new(Ending::default());
+    let lobbies = start_cores(&process, &mailboxes, &ending, bells, &inboxes)?;
     let shares = open_seats(&process, limit);
     let lobby = Arc::new(Lobby::new(shares.http));
     for core in lobbies {
@@ -102,7 +105,7 @@ fn start(config: Config) -> io::Result<()> {
         io_uring = process.metrics.core_sum(|core| &core.io_uring) > 0,
         "listening"
     );
-    runtime.block_on(drain::drain_at_signal(&process, &mailboxes, signals));
+    runtime.block_on(drain::drain_at_signal(&process, &mailboxes, &ending, signals));
     Ok(())
 }
 
@@ -144,6 +147,7 @@ fn prepare(index: usize, process: &Process) -> io::Result<(Runtime, Option<SendM
 fn start_cores(
     process: &Arc<Process>,
     mailboxes: &Arc<[Mailbox]>,
+    ending: &Arc<Ending>,
     bells: Vec<Arc<Bell>>,
     inboxes: &[Arc<Inbox>],
 ) -> io::Result<Vec<mpsc::Sender<Arc<Lobby>>>> {
@@ -151,7 +155,7 @@ fn start_cores(
     let mut lobbies = Vec::new();
     for (index, (bell, inbox)) in bells.into_iter().zip(inboxes).enumerate() {
         let (process, inbox, ready) = (Arc::clone(process), Arc::clone(inbox), ready.clone());
-        let mailboxes = Arc::clone(mailboxes);
+        let (mailboxes, ending) = (Arc::clone(mailboxes), Arc::clone(ending));
         let (tell, lobby) = mpsc::channel();
         lobbies.push(tell);
         essential::spawn(format!("core-{index}"), move || {
@@ -168,7 +172,8 @@ fn start_cores(
                 (Some((runtime, many)), Ok(lobby)) => {
                     let shard = shard(index, &process, inbox);
                     let core = Core::new(index, process, mailboxes, Arc::clone(&bell), many);
-                    serve(&core, shard, &bell, &runtime, &lobby);
+                    let http = Rc::new(Http::new(Rc::clone(&core), ending));
+                    serve(&core, &http, shard, &bell, &runtime, &lobby);
                 }
                 _ => std::thread::park(),
             }
@@ -240,7 +245,14 @@ fn shard(index: usize, process: &Process, inbox: Arc<Inbox>) -> Shard {
 }
 
 /// The whole life of one core.
-fn serve(core: &Rc<Core>, shard: Shard, bell: &Bell, runtime: &Runtime, lobby: &Arc<Lobby>) {
+fn serve(
+    core: &Rc<Core>,
+    http: &Rc<Http>,
+    shard: Shard,
+    bell: &Bell,
+    runtime: &Runtime,
+    lobby: &Arc<Lobby>,
+) {
     LocalSet::new().block_on(runtime, async {
         let tending = tokio::task::spawn_local(Rc::clone(core).tend());
         tokio::task::spawn_local(async move {
@@ -249,12 +261,12 @@ fn serve(core: &Rc<Core>, shard: Shard, bell: &Bell, runtime: &Runtime, lobby: &
             essential::end("the clock of a core");
         });
         let arrived = |socket| {
-            let (core, lobby) = (Rc::clone(core), Arc::clone(lobby));
+            let (core, http, lobby) = (Rc::clone(core), Rc::clone(http), Arc::clone(lobby));
             tokio::task::spawn_local(async move {
                 let guest = Rc::new(Guest::new(lobby));
                 tokio::select! {
                     biased;
-                    () = http::serve(Rc::clone(&core), socket, Rc::clone(&guest)) => {}
+                    () = http::serve(http, socket, Rc::clone(&guest)) => {}
                     () = guest.asked_to_leave() => {}
                 }
                 core.local.counters.requesting.sub(1);

@@ -1,70 +1,172 @@
-//! A socket that gives up on a client which does not take its HTTP response, or is silent.
+//! A socket that gives up on a client which is silent, or does not take its HTTP response.
+//!
+//! A deadline judges nobody before the socket has been looked at: a process that stood still
+//! (stopped, or its machine was) finds its timers overdue before it has heard of the bytes that
+//! came meanwhile. So an overdue timer only makes for another look, and the time by which it was
+//! late is given back.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A socket whose reads and writes fail with `TimedOut` once one has waited for its whole timeout.
-#[derive(Debug)]
-pub(super) struct Patient {
-    socket: TcpStream,
-    reading: Wait,
-    writing: Wait,
-}
+use super::http::progress::{Progress, Stage};
+use super::http::refusal;
 
-/// How long one direction may wait, and the wait that is under way.
+/// A timer that fires later than this was held up by more than a busy machine.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
+/// Until the second look at a socket whose deadline has passed.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// One wait, while it lasts.
+#[derive(Debug, Default)]
+pub(super) struct Wait(Option<Timer>);
+
 #[derive(Debug)]
-struct Wait {
-    timeout: Option<Duration>,
-    sleep: Option<Pin<Box<Sleep>>>,
+struct Timer {
+    due: Instant,
+    sleep: Pin<Box<Sleep>>,
+    has_looked_again: bool,
 }
 
 impl Wait {
-    fn new(timeout: Option<Duration>) -> Self {
-        Self {
-            timeout,
-            sleep: None,
-        }
+    fn stop(&mut self) {
+        self.0 = None;
     }
 
-    fn judge<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if done.is_ready() {
-            self.sleep = None;
-            return done;
+    /// Ready when the wait has lasted for `timeout`, reckoned from the first call. To be called
+    /// after each look that found nothing.
+    fn poll_over(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
+        let timer = self.0.get_or_insert_with(|| {
+            let due = Instant::now() + timeout;
+            Timer {
+                due,
+                sleep: Box::pin(sleep_until(due)),
+                has_looked_again: false,
+            }
+        });
+        loop {
+            ready!(timer.sleep.as_mut().poll(cx));
+            let late = timer.due.elapsed();
+            let more = if late > STOOD_STILL {
+                late
+            } else if timer.has_looked_again {
+                return Poll::Ready(());
+            } else {
+                LOOK_AGAIN
+            };
+            timer.has_looked_again = true;
+            timer.due = Instant::now() + more;
+            timer.sleep.as_mut().reset(timer.due);
         }
-        let Some(timeout) = self.timeout else {
-            return done;
-        };
-        let waiting = self.sleep.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        waiting
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
+/// What `future` comes to, or `None` if that takes longer than `timeout`.
+pub(super) async fn within<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut wait = Wait::default();
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => wait.poll_over(cx, timeout).map(|()| None),
+    })
+    .await
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// For the head of a request.
+    pub(super) read: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+    /// For any byte of an answer.
+    pub(super) write: Duration,
+}
+
+/// A socket whose reads and writes fail with `TimedOut` once one has waited for too long. The time
+/// for a body is the reader's of that body to bound.
+#[derive(Debug)]
+pub(super) struct Patient {
+    socket: TcpStream,
+    progress: Arc<Progress>,
+    timeouts: Timeouts,
+    reading: Wait,
+    /// What `reading` waits for.
+    reading_stage: Stage,
+    writing: Wait,
+    refused: Option<StatusCode>,
+    has_ended: bool,
+}
+
 impl Patient {
-    /// `idle_timeout` bounds a wait for the client's bytes, `write_timeout` one for its taking ours.
-    pub(super) fn new(
-        socket: TcpStream,
-        idle_timeout: Option<Duration>,
-        write_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(socket: TcpStream, progress: Arc<Progress>, timeouts: Timeouts) -> Self {
         Self {
             socket,
-            reading: Wait::new(idle_timeout),
-            writing: Wait::new(Some(write_timeout)),
+            progress,
+            timeouts,
+            reading: Wait::default(),
+            reading_stage: Stage::Fresh,
+            writing: Wait::default(),
+            refused: None,
+            has_ended: false,
         }
     }
 
     pub(super) fn into_inner(self) -> TcpStream {
         self.socket
+    }
+
+    /// The status of the empty answer that hyper would have given to what is no request. It is held
+    /// back, so that one with words can be given in its place.
+    pub(super) fn refused(&self) -> Option<StatusCode> {
+        self.refused
+    }
+
+    /// Whether the client has closed its side, or the connection has failed.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stage = self.progress.stage();
+        // The time for the first head runs from the start: its first byte changes nothing.
+        let goes_on = stage == self.reading_stage
+            || (self.reading_stage, stage) == (Stage::Fresh, Stage::Head);
+        if !goes_on {
+            self.reading.stop();
+        }
+        self.reading_stage = stage;
+        let timeout = match stage {
+            Stage::Fresh | Stage::Head => self.timeouts.read,
+            Stage::Idle => self.timeouts.idle,
+            Stage::Busy | Stage::Answered | Stage::Closing => return Poll::Pending,
+        };
+        ready!(self.reading.poll_over(cx, timeout));
+        self.has_ended = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn judge_write<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.writing.stop();
+            return written;
+        }
+        ready!(self.writing.poll_over(cx, self.timeouts.write));
+        self.has_ended = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -74,19 +176,30 @@ impl AsyncRead for Patient {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.socket).poll_read(cx, into);
-        self.reading.judge(cx, read)
+        let this = &mut *self;
+        this.progress.wants_to_read();
+        let before = into.filled().len();
+        match Pin::new(&mut this.socket).poll_read(cx, into) {
+            Poll::Ready(read) => {
+                let has_bytes = into.filled().len() > before;
+                if has_bytes {
+                    this.progress.has_read();
+                }
+                this.has_ended |= read.is_err() || !has_bytes;
+                Poll::Ready(read)
+            }
+            Poll::Pending => this.poll_silence(cx),
+        }
     }
 }
 
 impl AsyncWrite for Patient {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.writing.judge(cx, written)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -94,8 +207,12 @@ impl AsyncWrite for Patient {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(status) = slices.first().and_then(|head| refusal::automatic(head)) {
+            self.refused = Some(status);
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.writing.judge(cx, written)
+        self.judge_write(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -107,6 +224,9 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.refused.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

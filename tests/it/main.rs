@@ -18,7 +18,12 @@ mod recovery;
 mod slow_consumer;
 
 mod logs;
+mod listing;
+mod origins;
 mod rest;
+mod rest_bodies;
+mod rest_manners;
+mod rest_times;
 mod settings;
 mod shutdown;
 

@@ -76,13 +76,9 @@ fn step(world: &mut World) {
                 .collect();
             world.publish(who, &topics);
         }
-        46..47 if is_open => {
+        46..48 if is_open => {
             world.close(who);
             world.connect();
-        }
-        47..48 if is_open => {
-            let shard = world.random.below(world.naive.limits.shards);
-            world.describe(shard);
         }
         48..60 => {
             let takes_max = world.random.between(1, 3);
@@ -90,7 +86,7 @@ fn step(world: &mut World) {
         }
         60..70 => world.flush(who, world::ALL),
         70..75 => {
-            let home = world.peers[who].id.home();
+            let home = world.peers[who].id.core();
             world.read_mail(home);
         }
         _ => {

@@ -70,7 +70,8 @@ pub(crate) enum Command {
     Delete {
         topic: String,
     },
-    Describe,
+    /// A piece of a replay, which is all there at once here.
+    Fetch,
 }
 
 /// The answer to a request that came without a connection.
@@ -80,8 +81,6 @@ pub(crate) enum Answer {
     Exists,
     LimitReached,
     Deleted(bool),
-    /// Name, messages, subscribers, payload bytes; sorted.
-    Described(Vec<(String, u64, usize, u64)>),
 }
 
 /// A reply that a connection must get.
@@ -101,7 +100,7 @@ pub(crate) struct Topic {
     /// Which creation of all this is.
     pub(crate) epoch: u64,
     pub(crate) seq: u64,
-    bytes: u64,
+    pub(crate) bytes: u64,
     kept: VecDeque<Event>,
     pub(crate) subscribers: Vec<usize>,
 }
@@ -251,7 +250,7 @@ impl Naive {
                 order.push(&item.topic);
             }
         }
-        let mut outcomes = vec![(0, 0, 0); gathered.len()];
+        let mut outcomes = vec![(0, 0); gathered.len()];
         for topic in order {
             for (outcome, Gathered { item, .. }) in outcomes.iter_mut().zip(&gathered) {
                 if item.topic == topic {
@@ -259,13 +258,13 @@ impl Naive {
                 }
             }
         }
-        for (gathered, (seq, matched, dropped)) in gathered.into_iter().zip(outcomes) {
+        for (gathered, (seq, matched)) in gathered.into_iter().zip(outcomes) {
             let Gathered { who, item, refusal } = gathered;
             let reply = if let Some(error) = refusal {
                 json!({"type": "error", "request_id": item.request_id, "error": error, "ts": ts})
             } else if item.ack {
                 json!({"type": "ack", "request_id": item.request_id, "topic": item.topic,
-                    "status": "ok", "ts": ts, "seq": seq, "matched": matched, "dropped": dropped})
+                    "status": "ok", "ts": ts, "seq": seq, "matched": matched})
             } else {
                 continue;
             };
@@ -273,7 +272,7 @@ impl Naive {
         }
     }
 
-    fn accept_one(&mut self, item: &Item, ts: &str) -> (u64, u64, u64) {
+    fn accept_one(&mut self, item: &Item, ts: &str) -> (u64, u64) {
         let topic = self.topics.get_mut(&item.topic).expect("it exists");
         topic.seq += 1;
         topic.bytes += item.payload.len() as u64;
@@ -289,7 +288,7 @@ impl Naive {
         if topic.kept.len() > self.limits.history {
             topic.kept.pop_front();
         }
-        let (mut matched, mut dropped) = (0, 0);
+        let mut matched = 0;
         for who in &topic.subscribers {
             let connection = &mut self.connections[*who];
             connection.offered += 1;
@@ -303,10 +302,9 @@ impl Naive {
                 connection.ring.pop_front();
                 connection.lost += 1;
                 connection.dropped += 1;
-                dropped += 1;
             }
         }
-        (topic.seq, matched, dropped)
+        (topic.seq, matched)
     }
 
     fn expect(&mut self, who: usize, shard: usize, is_placed: bool, expected: Expected) {
@@ -361,15 +359,7 @@ impl Naive {
                 self.answers.push_back(created);
             }
             Command::Delete { topic } => self.delete(shard, &topic, ts),
-            Command::Describe => {
-                let described = self
-                    .topics
-                    .iter()
-                    .filter(|(name, _)| self.shard_of(name) == shard)
-                    .map(|(name, of)| (name.clone(), of.seq, of.subscribers.len(), of.bytes))
-                    .collect();
-                self.answers.push_back(Answer::Described(described));
-            }
+            Command::Fetch => {}
         }
     }
 

@@ -8,15 +8,20 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
-use shardcast::broker::request::{Membership, Reply};
-use shardcast::broker::ring::{Frames, Next, Ring};
+use shardcast::broker::directory::TopicEntry;
+use shardcast::broker::delivery::{Reply, Said};
+use shardcast::broker::history::Kept;
+use shardcast::broker::ring::{Fetch, Next, Ring, RingLimits};
 use shardcast::broker::run::Run;
+use shardcast::protocol::native;
 
 /// What a client reads, in its order.
 #[derive(Debug)]
 pub(crate) enum Wire {
     Reply(Value),
     Replay(Value),
+    /// Events of a replay that the history let go of before they were asked for.
+    ReplayLost(u64),
     Notice(u64),
     Live(Value),
 }
@@ -25,9 +30,9 @@ pub(crate) enum Wire {
 pub(crate) struct Peer {
     pub(crate) id: ConnectionId,
     ring: Ring,
-    ring_max: usize,
+    limits: RingLimits,
     /// Its topics, for the end.
-    pub(crate) topics: Vec<String>,
+    pub(crate) topics: Vec<Arc<TopicEntry>>,
     /// To be flushed.
     pub(crate) is_ready: bool,
     pub(crate) is_closed: bool,
@@ -45,7 +50,10 @@ impl Peer {
         Self {
             id,
             ring: Ring::default(),
-            ring_max,
+            limits: RingLimits {
+                events_max: ring_max,
+                bytes_max: usize::MAX,
+            },
             topics: Vec::new(),
             is_ready: false,
             is_closed: false,
@@ -57,71 +65,93 @@ impl Peer {
         }
     }
 
-    /// Takes up to `takes_max` things off the ring.
-    pub(crate) fn flush(&mut self, takes_max: usize) {
+    /// Takes up to `takes_max` things off the ring. Returns what is to be asked for.
+    pub(crate) fn flush(&mut self, takes_max: usize) -> Option<Fetch> {
+        let mut wanted = None;
         for _ in 0..takes_max {
             match self.ring.take() {
-                Some(Next::Reply(reply)) => self.write(reply),
-                Some(Next::Events { run, skip, lost }) => {
+                Next::Replies(bytes) => self
+                    .written
+                    .extend(frames(&bytes).into_iter().map(Wire::Reply)),
+                Next::Replay(piece) => {
+                    if piece.lost > 0 {
+                        self.written.push(Wire::ReplayLost(piece.lost));
+                    }
+                    piece.kept.iter().for_each(|kept| self.write_kept(kept));
+                }
+                Next::Fetch(fetch) => {
+                    assert!(wanted.is_none(), "one piece at a time");
+                    wanted = Some(fetch);
+                }
+                Next::Events { run, skip, lost } => {
                     if lost > 0 {
                         self.written.push(Wire::Notice(lost));
                     }
                     let live = frames(run.frames()).into_iter().skip(skip);
                     self.written.extend(live.map(Wire::Live));
                 }
-                None => break,
+                Next::Nothing => break,
             }
         }
-        self.is_ready = !self.ring.is_empty();
+        self.is_ready = self.ring.is_ready();
+        wanted
+    }
+
+    fn write_kept(&mut self, kept: &Kept) {
+        let replayed = frames(&kept.run.frames()[kept.start..]);
+        self.written.extend(replayed.into_iter().map(Wire::Replay));
     }
 
     pub(crate) fn take_events(&mut self, run: &Arc<Run>) {
         if self.is_closed {
             self.discarded += run.events() as u64;
         } else {
-            self.ring.push(run, self.ring_max);
+            self.ring.push(run, self.limits);
             self.is_ready = true;
         }
     }
 
     pub(crate) fn take_reply(&mut self, reply: Reply) {
-        self.is_ready = true;
-        match &reply.membership {
-            None => {}
-            Some(Membership::Joined(topic)) => self.topics.push((**topic).into()),
-            Some(Membership::Left(topic)) => {
-                let index = self.topics.iter().position(|of| **of == **topic);
+        let Reply { ts, said, .. } = reply;
+        self.in_flight -= said.commands();
+        self.in_flight_bytes -= said.request_bytes();
+        self.ring
+            .push_replies(|out| said.answers(|answer| native::encode(out, answer, ts)));
+        match said {
+            Said::Subscribed {
+                topic,
+                is_new,
+                replay,
+                ..
+            } => {
+                if is_new {
+                    self.topics.push(Arc::clone(&topic));
+                }
+                if let Some((piece, rest)) = replay {
+                    self.ring.push_replay(piece, rest);
+                }
+            }
+            Said::Unsubscribed {
+                left: Some(topic), ..
+            }
+            | Said::TopicDeleted(topic) => {
+                let index = self.topics.iter().position(|of| Arc::ptr_eq(of, &topic));
                 self.topics
                     .swap_remove(index.expect("only a subscriber leaves"));
             }
+            Said::Replayed(piece) => self.ring.arrived(piece),
+            _ => {}
         }
-        self.in_flight -= reply.commands;
-        self.in_flight_bytes -= reply.request_bytes;
-        let (frames, replay) = (reply.frames, reply.replay);
-        if let Err(reply) = self.ring.push_reply(Frames { frames, replay }) {
-            self.write(reply);
-        }
-    }
-
-    fn write(&mut self, reply: Frames) {
-        self.written
-            .extend(frames(&reply.frames).into_iter().map(Wire::Reply));
-        for kept in reply.replay {
-            let replayed = frames(&kept.run.frames()[kept.start..]);
-            self.written.extend(replayed.into_iter().map(Wire::Replay));
-        }
+        self.is_ready = self.ring.is_ready();
     }
 
     /// Ends the connection; returns the topics to leave.
-    pub(crate) fn close(&mut self) -> Vec<String> {
+    pub(crate) fn close(&mut self) -> Vec<Arc<TopicEntry>> {
         self.is_closed = true;
         self.is_ready = false;
-        while let Some(next) = self.ring.take() {
-            if let Next::Events { run, skip, lost } = next {
-                self.discarded += (run.events() - skip) as u64;
-                self.unannounced += lost;
-            }
-        }
+        let (discarded, lost) = self.ring.give_up_events();
+        self.discarded += discarded;
+        self.unannounced += lost;
         std::mem::take(&mut self.topics)
     }
 
@@ -170,6 +200,7 @@ impl Client {
                 let newest = newest.expect("a replay follows its ack");
                 assert!(event["seq"].as_u64().expect("a number") <= *newest);
             }
+            Wire::ReplayLost(_) => {}
             Wire::Notice(lost) => {
                 assert!(!self.just_told, "two notices of one episode");
                 self.just_told = true;

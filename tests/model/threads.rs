@@ -2,13 +2,17 @@
 //! given up with its connection, and each client sees each topic in order.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
 use shardcast::broker::inbox::{Bell, Inbox};
-use shardcast::broker::request::{Delivery, Item, Membership, Publishes, Replay, Request};
+use shardcast::broker::delivery::{Delivery, Item, Said};
+use shardcast::broker::directory::TopicEntry;
+use shardcast::broker::request::{Publishes, Replay, Request};
+use shardcast::broker::Shared;
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::metrics::ShardCounters;
 use shardcast::protocol::time::Timestamp;
@@ -23,6 +27,9 @@ const HOMES: usize = 2;
 const TOPICS_OF_A_SHARD: usize = 2;
 const ROUNDS: usize = 4_000;
 
+/// On a busy machine fewer rounds do.
+const TIME_MAX: Duration = Duration::from_secs(2);
+
 /// A connection may itself wait for the shard: patience ends.
 const YIELDS_MAX: usize = 100;
 
@@ -30,7 +37,7 @@ const YIELDS_MAX: usize = 100;
 #[derive(Debug, Default)]
 struct Machine {
     inboxes: Vec<Arc<Inbox>>,
-    counters: Vec<Arc<ShardCounters>>,
+    shared: Vec<Shared>,
     mail: Vec<SegQueue<Delivery>>,
     homes_at_work: AtomicUsize,
     /// A thread has panicked; the others must not wait for it.
@@ -60,6 +67,8 @@ struct Home<'a> {
     ring: usize,
     peers: Vec<Peer>,
     clients: Vec<Client>,
+    /// Requests that found an inbox full when no shard was at work any more.
+    refused: Vec<(usize, Request)>,
 }
 
 impl Home<'_> {
@@ -71,9 +80,13 @@ impl Home<'_> {
     }
 
     /// A shard that is at its work makes room sooner or later.
-    fn push(&self, shard: usize, request: Request) {
+    fn push(&mut self, shard: usize, request: Request) {
         let mut waiting = request;
         while let Err(refused) = self.machine.inboxes[shard].push(waiting) {
+            if self.machine.homes_at_work.load(Ordering::Acquire) == 0 {
+                self.refused.push((shard, refused));
+                return;
+            }
             waiting = refused;
             assert!(
                 !self.machine.has_failed.load(Ordering::Acquire),
@@ -100,6 +113,7 @@ impl Home<'_> {
                 subscriber,
                 topic: topic.into(),
                 replay: Replay::Last(self.random.below(4) as u64),
+                is_inline: self.random.one_in(2),
                 request_id: None,
             }
         };
@@ -112,13 +126,12 @@ impl Home<'_> {
         }
     }
 
-    fn leave(&self, who: usize, topic: &str) {
-        let shard = topic.bytes().last().expect("topics have names") - b'0';
+    fn leave(&mut self, who: usize, topic: &Arc<TopicEntry>) {
         let request = Request::Leave {
             connection: self.peers[who].id,
-            topics: vec![topic.into()],
+            topics: vec![Arc::clone(topic)],
         };
-        self.push(usize::from(shard), request);
+        self.push(topic.shard(), request);
     }
 
     fn read_mail(&mut self) {
@@ -129,7 +142,12 @@ impl Home<'_> {
                         let who = reply.to.slot();
                         if !self.peers[who].is_closed {
                             self.peers[who].take_reply(reply);
-                        } else if let Some(Membership::Joined(topic)) = reply.membership {
+                        } else if let Said::Subscribed {
+                            topic,
+                            is_new: true,
+                            ..
+                        } = reply.said
+                        {
                             self.leave(who, &topic);
                         }
                     }
@@ -146,7 +164,10 @@ impl Home<'_> {
         if !self.peers[who].is_ready {
             return;
         }
-        self.peers[who].flush(takes_max);
+        if let Some(wanted) = self.peers[who].flush(takes_max) {
+            let subscriber = self.peers[who].id;
+            self.push(wanted.topic.shard(), Request::Fetch { subscriber, wanted });
+        }
         for wire in std::mem::take(&mut self.peers[who].written) {
             let client = &mut self.clients[who];
             client.read(&wire);
@@ -161,7 +182,11 @@ impl Home<'_> {
 
     fn live(&mut self) {
         (0..5).for_each(|_| self.connect());
-        for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for round in 0..ROUNDS {
+            if round > ROUNDS / 10 && began.elapsed() > TIME_MAX {
+                break;
+            }
             self.read_mail();
             let who = self.random.between(1, self.peers.len() - 1);
             match self.random.below(20) {
@@ -189,12 +214,16 @@ impl Home<'_> {
 
     /// Reads and writes all that is left. True if there was something.
     fn settle(&mut self) -> bool {
-        let is_busy = !self.machine.mail[self.index].is_empty();
+        let mut is_busy = !self.machine.mail[self.index].is_empty();
+        for (shard, request) in std::mem::take(&mut self.refused) {
+            is_busy = true;
+            self.push(shard, request);
+        }
         self.read_mail();
         for who in 0..self.peers.len() {
             self.flush(who, ALL);
         }
-        is_busy || self.peers.iter().any(|peer| peer.is_ready)
+        is_busy || !self.refused.is_empty() || self.peers.iter().any(|peer| peer.is_ready)
     }
 }
 
@@ -235,6 +264,8 @@ fn turn(machine: &Machine, shard: &mut Shard) {
 fn shard(machine: &Machine, index: usize, run_events_max: usize) -> Shard {
     let limits = ShardLimits {
         history_events_max: 4,
+        history_bytes_max: usize::MAX,
+        turn_bytes_max: usize::MAX,
         run_events_max,
         turn_topic_events_max: 16,
         turn_events_max: 64,
@@ -242,9 +273,8 @@ fn shard(machine: &Machine, index: usize, run_events_max: usize) -> Shard {
         topics_max: 100,
         auto_create: false,
     };
-    let counters = Arc::clone(&machine.counters[index]);
     let inbox = Arc::clone(&machine.inboxes[index]);
-    let mut made = Shard::new(index, HOMES, inbox, limits, counters, Arc::default());
+    let mut made = Shard::new(index, HOMES, inbox, limits, machine.shared[index].clone());
     for number in 0..TOPICS_OF_A_SHARD {
         let (reply, _) = oneshot::channel();
         let name = topic(index, number).into();
@@ -262,7 +292,7 @@ pub(crate) fn run(seed: u64) {
     for _ in 0..SHARDS {
         let inbox = Inbox::new(8, Arc::new(Bell::default()));
         machine.inboxes.push(Arc::new(inbox));
-        machine.counters.push(Arc::default());
+        machine.shared.push(Shared::default());
     }
     machine.mail.extend((0..HOMES).map(|_| SegQueue::new()));
     machine.homes_at_work.store(HOMES, Ordering::Release);
@@ -280,6 +310,7 @@ pub(crate) fn run(seed: u64) {
             ring,
             peers: Vec::new(),
             clients: Vec::new(),
+            refused: Vec::new(),
         })
         .collect();
     std::thread::scope(|scope| {
@@ -323,7 +354,7 @@ fn check(machine: &Machine, homes: &mut [Home<'_>], seed: u64) {
         }
     }
     let sum = |counter: fn(&ShardCounters) -> u64| -> u64 {
-        machine.counters.iter().map(|of| counter(of)).sum()
+        machine.shared.iter().map(|of| counter(&of.counters)).sum()
     };
     let (offered, dropped) = (sum(|of| of.offered.value()), sum(|of| of.dropped.value()));
     assert!(

@@ -8,12 +8,11 @@ use std::sync::atomic::AtomicUsize;
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
 use shardcast::broker::inbox::{Bell, Inbox};
-use shardcast::broker::request::{
-    Created, Delivery, Item as ShardItem, Membership, Publishes, Replay, Reply, Request,
-};
+use shardcast::broker::Shared;
+use shardcast::broker::delivery::{Delivery, Item as ShardItem, Said};
+use shardcast::broker::directory::TopicEntry;
+use shardcast::broker::request::{Created, Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
-use shardcast::broker::topic::TopicStats;
-use shardcast::metrics::ShardCounters;
 use shardcast::protocol::time::Timestamp;
 use tokio::sync::oneshot;
 
@@ -29,7 +28,6 @@ pub(crate) const ALL: usize = 10_000;
 pub(crate) enum Pending {
     Created(oneshot::Receiver<Created>),
     Deleted(oneshot::Receiver<bool>),
-    Described(oneshot::Receiver<Vec<TopicStats>>),
 }
 
 #[derive(Debug)]
@@ -38,7 +36,7 @@ pub(crate) struct World {
     pub(crate) naive: Naive,
     pub(crate) shards: Vec<Option<Shard>>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
-    pub(crate) counters: Vec<Arc<ShardCounters>>,
+    pub(crate) shared: Vec<Shared>,
     pub(crate) topics_total: Arc<AtomicUsize>,
     /// Deliveries that no thread has read yet, by thread.
     pub(crate) mail: Vec<VecDeque<Delivery>>,
@@ -64,10 +62,18 @@ impl World {
         let inboxes: Vec<_> = (0..limits.shards)
             .map(|_| Arc::new(Inbox::new(64, Arc::new(Bell::default()))))
             .collect();
-        let counters: Vec<Arc<ShardCounters>> = inboxes.iter().map(|_| Arc::default()).collect();
+        let shared: Vec<_> = inboxes
+            .iter()
+            .map(|_| Shared {
+                topics_total: Arc::clone(&topics_total),
+                ..Shared::default()
+            })
+            .collect();
         let shard = |index: usize| {
             let real = ShardLimits {
                 history_events_max: limits.history,
+                history_bytes_max: usize::MAX,
+                turn_bytes_max: usize::MAX,
                 run_events_max: limits.run,
                 turn_topic_events_max: limits.turn_topic_events,
                 turn_events_max: limits.turn_events,
@@ -75,15 +81,8 @@ impl World {
                 topics_max: limits.topics,
                 auto_create: limits.auto_create,
             };
-            let (inbox, counters) = (Arc::clone(&inboxes[index]), Arc::clone(&counters[index]));
-            Shard::new(
-                index,
-                homes,
-                inbox,
-                real,
-                counters,
-                Arc::clone(&topics_total),
-            )
+            let (inbox, shared) = (Arc::clone(&inboxes[index]), shared[index].clone());
+            Shard::new(index, homes, inbox, real, shared)
         };
         Self {
             random: Random(seed),
@@ -93,7 +92,7 @@ impl World {
             log: format!("seed {seed}, {homes} homes, interleaved {is_interleaved}, {limits:?}"),
             naive: Naive::new(limits),
             inboxes,
-            counters,
+            shared,
             topics_total,
             peers: Vec::new(),
             clients: Vec::new(),
@@ -127,7 +126,7 @@ impl World {
     }
 
     fn home_of(&self, who: usize) -> usize {
-        self.peers[who].id.home()
+        self.peers[who].id.core()
     }
 
     fn request_id(&mut self) -> String {
@@ -179,12 +178,6 @@ impl World {
         );
     }
 
-    pub(crate) fn describe(&mut self, shard: usize) {
-        let (reply, answer) = oneshot::channel();
-        self.pending[shard].push_back(Pending::Described(answer));
-        self.push(shard, Request::Describe { reply }, Command::Describe);
-    }
-
     pub(crate) fn subscribe(&mut self, who: usize, topic: &str, wanted: Wanted) {
         let request_id = self.request_id();
         let replay = match &wanted {
@@ -206,6 +199,7 @@ impl World {
             subscriber: self.peers[who].id,
             topic: topic.into(),
             replay,
+            is_inline: self.random.one_in(2),
             request_id: Some(format!("\"{request_id}\"").into()),
         };
         let command = Command::Subscribe {
@@ -276,14 +270,14 @@ impl World {
         }
     }
 
-    fn leave(&mut self, who: usize, topic: &str) {
+    fn leave(&mut self, who: usize, topic: &Arc<TopicEntry>) {
         let request = Request::Leave {
             connection: self.peers[who].id,
-            topics: vec![topic.into()],
+            topics: vec![Arc::clone(topic)],
         };
-        let topics = vec![topic.into()];
+        let topics = vec![topic.name().into()];
         let command = Command::Leave { who, topics };
-        self.push(self.naive.shard_of(topic), request, command);
+        self.push(self.naive.shard_of(topic.name()), request, command);
     }
 
     /// One turn of a shard, in both brokers.
@@ -312,6 +306,7 @@ impl World {
             Some(waits)
         );
         self.compare_answers(index);
+        self.compare_directory(index);
     }
 
     /// Flushes a connection if it is to be flushed, as far as `takes_max` runs.
@@ -321,7 +316,12 @@ impl World {
         }
         self.note(&format!("flush of connection {who}: {takes_max}"));
         self.read_mail(self.home_of(who));
-        self.peers[who].flush(takes_max);
+        if let Some(wanted) = self.peers[who].flush(takes_max) {
+            let subscriber = self.peers[who].id;
+            let shard = self.naive.shard_of(wanted.topic.name());
+            let request = Request::Fetch { subscriber, wanted };
+            self.push(shard, request, Command::Fetch);
+        }
         self.compare(who);
     }
 
@@ -332,7 +332,7 @@ impl World {
                     ShardItem::Reply(reply) => {
                         let who = reply.to.slot();
                         if self.peers[who].is_closed {
-                            self.forget(who, reply);
+                            self.forget(who, reply.said);
                             continue;
                         }
                         self.peers[who].take_reply(reply);
@@ -347,8 +347,13 @@ impl World {
         }
     }
 
-    fn forget(&mut self, who: usize, reply: Reply) {
-        if let Some(Membership::Joined(topic)) = reply.membership {
+    fn forget(&mut self, who: usize, said: Said) {
+        if let Said::Subscribed {
+            topic,
+            is_new: true,
+            ..
+        } = said
+        {
             self.leave(who, &topic);
         }
     }

@@ -81,7 +81,9 @@ fn a_run_longer_than_the_ring_keeps_its_newest() {
 fn runs_that_fell_out_whole_are_announced_together() {
     let mut ring = Ring::default();
     ring.push(&run_of(0, 5), limits(2));
-    (1..6).for_each(|name| drop(ring.push(&run_of(name, 1), limits(2))));
+    for name in 1..6 {
+        ring.push(&run_of(name, 1), limits(2));
+    }
     assert_eq!(take(&mut ring), (4, 0, 8));
     assert_eq!(take(&mut ring), (5, 0, 0));
 }
@@ -167,7 +169,9 @@ fn a_replay_is_fetched_piece_by_piece_and_holds_up_what_came_after() {
 #[test]
 fn what_is_given_up_is_counted() {
     let mut ring = Ring::default();
-    (0..5).for_each(|name| drop(ring.push(&run_of(name, 2), limits(4))));
+    for name in 0..5 {
+        ring.push(&run_of(name, 2), limits(4));
+    }
     reply(&mut ring, 1);
     ring.push_replay(None, fetch(1, 2));
     assert_eq!(ring.give_up_events(), (4, 6));
@@ -180,7 +184,9 @@ fn what_is_given_up_is_counted() {
 #[test]
 fn half_falls_out_when_memory_is_short() {
     let mut ring = Ring::default();
-    (0..8).for_each(|name| drop(ring.push(&run_of(name, 1), limits(10))));
+    for name in 0..8 {
+        ring.push(&run_of(name, 1), limits(10));
+    }
     assert_eq!(ring.drop_half(), 4);
     assert_eq!(take(&mut ring), (4, 0, 4));
 }

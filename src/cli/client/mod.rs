@@ -141,7 +141,7 @@ fn upgrade_request(
         .header("Sec-WebSocket-Key", handshake::generate_key())
         .header("Sec-WebSocket-Version", "13");
     if let Some(api_key) = api_key {
-        request = request.header("X-API-Key", api_key);
+        request = request.header("X-API-Key", api_key.as_bytes());
     }
     // The URL is parsed and the rest is ours: only the key can be what a header does not take.
     request.body(Empty::new()).map_err(|_| ClientError::ApiKey)

@@ -785,18 +785,27 @@ mod tests {
     }
 
     #[test]
-    fn frame_bytes_are_known_with_the_last_byte_of_the_header() {
-        for (payload_bytes, header_bytes) in [(0, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)]
+    fn what_an_unfinished_frame_wants_is_known_with_its_header_and_never_before_it_is_legal() {
+        for (payload_bytes, header_bytes) in [(1, 6), (125, 6), (126, 8), (65_535, 8), (65_536, 14)]
         {
-            let stream = frame(FIN | TEXT, &vec![b'x'; payload_bytes]);
-            assert_eq!(frame_bytes(&stream[..header_bytes - 1]), None);
-            let bytes = Some(header_bytes + payload_bytes);
-            assert_eq!(frame_bytes(&stream[..header_bytes]), bytes);
-            assert_eq!(frame_bytes(&stream), bytes);
+            let mut stream = frame(FIN | TEXT, &vec![b'x'; payload_bytes]);
+            let mut decoder = Decoder::new();
+            let wants = |decoder: &mut Decoder, stream: &mut [u8]| {
+                assert_eq!(decoder.decode(stream, BYTES_MAX).expect("legal").consumed, 0);
+                decoder.wanted()
+            };
+            assert_eq!(wants(&mut decoder, &mut stream[..header_bytes - 1]), 0);
+            let bytes = header_bytes + payload_bytes;
+            assert_eq!(wants(&mut decoder, &mut stream[..header_bytes]), bytes);
         }
-        assert_eq!(frame_bytes(&[FIN | TEXT, 5]), Some(7));
-        let endless = [[FIN | TEXT, 0xFF].as_slice(), &[0xFF; 12]].concat();
-        assert_eq!(frame_bytes(&endless), Some(usize::MAX));
+        for length in [1 << 62, u64::MAX >> 1, BYTES_MAX as u64 + 1] {
+            let mut decoder = Decoder::new();
+            let mut header = vec![FIN | TEXT, 0xFF];
+            header.extend(length.to_be_bytes());
+            header.extend([0; 4]);
+            assert!(decoder.decode(&mut header, BYTES_MAX).is_err());
+            assert_eq!(decoder.wanted(), 0);
+        }
     }
 
     /// Pseudo-random numbers with a seed (`SplitMix64`).

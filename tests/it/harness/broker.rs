@@ -105,6 +105,17 @@ impl Broker {
         self.log.text()
     }
 
+    /// Its resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let digits = line.and_then(|rest| rest.split_whitespace().next());
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .expect("a running process has memory")
+    }
+
     /// Sends its process a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the broker is still there");

@@ -35,20 +35,47 @@ impl Rest {
             request.push_str(&length);
         }
         self.wire.offer(request.as_bytes()).await;
-        self.response(&format!("the answer to {method} {path}"))
-            .await
+        let what = format!("the answer to {method} {path}");
+        if method == "HEAD" {
+            self.response_head(&what).await
+        } else {
+            self.response(&what).await
+        }
+    }
+
+    /// The head of the next answer, without a body that may follow.
+    pub(crate) async fn response_head(&mut self, what: &str) -> Response {
+        let head = self.wire.take_head(what).await;
+        Response::parse_head(&head.unwrap_or_else(|| panic!("no {what}")))
     }
 
     /// The next answer on this connection.
     pub(crate) async fn response(&mut self, what: &str) -> Response {
-        let head = self.wire.take_head(what).await;
-        let mut response = Response::parse_head(&head.unwrap_or_else(|| panic!("no {what}")));
+        let mut response = self.response_head(what).await;
+        if response.header("transfer-encoding") == Some("chunked") {
+            response.body = String::from_utf8(self.chunks(what).await).expect("bodies are UTF-8");
+            return response;
+        }
         let length = response.header("content-length").map_or(0, |length| {
             length.parse().expect("Content-Length is a number")
         });
         let body = self.wire.take(length, what).await.expect("the whole body");
         response.body = String::from_utf8(body).expect("bodies are UTF-8");
         response
+    }
+
+    /// A body in chunks.
+    async fn chunks(&mut self, what: &str) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.wire.take_line(what).await.expect("a chunk's size");
+            let size = usize::from_str_radix(size.trim(), 16).expect("a size is hexadecimal");
+            let chunk = self.wire.take(size + 2, what).await.expect("a whole chunk");
+            body.extend(&chunk[..size]);
+            if size == 0 {
+                return body;
+            }
+        }
     }
 }
 

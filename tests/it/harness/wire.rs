@@ -57,19 +57,34 @@ impl Wire {
 
     /// An HTTP head with its empty line; `None` if the connection ends first.
     pub(crate) async fn take_head(&mut self, what: &str) -> Option<String> {
+        self.take_through(b"\r\n\r\n", what).await
+    }
+
+    /// A line with its end; `None` if the connection ends first.
+    pub(crate) async fn take_line(&mut self, what: &str) -> Option<String> {
+        self.take_through(b"\r\n", what).await
+    }
+
+    async fn take_through(&mut self, end: &[u8], what: &str) -> Option<String> {
         loop {
-            let end = self
+            let at = self
                 .received
-                .windows(4)
-                .position(|four| four == b"\r\n\r\n");
-            if let Some(end) = end {
-                let head = self.received.drain(..end + 4).collect();
-                return Some(String::from_utf8(head).expect("a head is ASCII"));
+                .windows(end.len())
+                .position(|here| here == end);
+            if let Some(at) = at {
+                let text = self.received.drain(..at + end.len()).collect();
+                return Some(String::from_utf8(text).expect("heads are ASCII"));
             }
             if !self.read_more(what).await {
                 return None;
             }
         }
+    }
+
+    /// Closes the sending side only.
+    pub(crate) async fn shut_down(&mut self) {
+        let shut = within("the half-close", self.stream.shutdown()).await;
+        shut.expect("the connection is open");
     }
 
     /// Waits for the end of the connection and says what came before it.

@@ -1,0 +1,130 @@
+//! Who may ask: hosts, pages of other origins, keys. And what pages are told about it (CORS).
+
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderName, HeaderValue, ORIGIN,
+    VARY,
+};
+use hyper::{HeaderMap, Method, StatusCode, Version};
+use serde::Serialize;
+
+use super::answer::{Answer, bad_request, error, json};
+use crate::config::Config;
+use crate::config::origins::AllowedOrigins;
+use crate::protocol::codes::{ErrorCode, INVALID_API_KEY_TEXT, MISSING_API_KEY_TEXT};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// How long a browser may remember the answer to a preflight, in seconds.
+const PREFLIGHT_AGE_SEC: HeaderValue = HeaderValue::from_static("600");
+
+#[derive(Serialize)]
+struct KeyErrorBody {
+    error: KeyError,
+}
+
+#[derive(Serialize)]
+struct KeyError {
+    code: &'static str,
+    message: &'static str,
+}
+
+/// What is wrong with the request's `Host`. There is one, except in HTTP/1.0.
+pub(super) fn check_host(version: Version, headers: &HeaderMap) -> Option<Answer> {
+    match headers.get_all(HOST).iter().count() {
+        1 => None,
+        0 if version < Version::HTTP_11 => None,
+        0 => Some(bad_request("a Host header is required")),
+        _ => Some(bad_request("more than one Host header")),
+    }
+}
+
+/// The request's key, if it has one that is not blank.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let key = headers.get(API_KEY)?.as_bytes().trim_ascii();
+    (!key.is_empty()).then_some(key)
+}
+
+/// What is wrong with the request's key, if keys are asked for.
+pub(super) fn check_key(config: &Config, headers: &HeaderMap) -> Option<Answer> {
+    let (code, message) = match key(headers) {
+        _ if is_authenticated(config, headers) => return None,
+        None => (ErrorCode::MissingApiKey, MISSING_API_KEY_TEXT),
+        Some(_) => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
+    };
+    let body = KeyErrorBody {
+        error: KeyError {
+            code: code.as_str(),
+            message,
+        },
+    };
+    Some(json(StatusCode::UNAUTHORIZED, &body))
+}
+
+/// Whether the request needs no key, or has a right one.
+pub(super) fn is_authenticated(config: &Config, headers: &HeaderMap) -> bool {
+    !config.auth_enabled || key(headers).is_some_and(|key| config.api_keys.matches(key))
+}
+
+/// Programs send no `Origin`; they are not what this guards against.
+fn is_origin_allowed(config: &Config, headers: &HeaderMap) -> bool {
+    let origins = headers.get_all(ORIGIN).iter();
+    origins
+        .map(HeaderValue::as_bytes)
+        .all(|origin| config.allowed_origins.allows(origin))
+}
+
+/// The refusal of a page whose origin is not allowed.
+pub(super) fn check_origin(config: &Config, headers: &HeaderMap) -> Option<Answer> {
+    if is_origin_allowed(config, headers) {
+        return None;
+    }
+    let origin = headers.get(ORIGIN).map(HeaderValue::as_bytes);
+    let text = format!(
+        "origin {} is not allowed",
+        String::from_utf8_lossy(origin.unwrap_or_default())
+    );
+    Some(error(StatusCode::FORBIDDEN, ErrorCode::Unauthorized, &text))
+}
+
+/// Whether a browser asks what it may send, before it does.
+fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Lets a page of an allowed origin read `answer`; `allowed` are the methods of the route.
+pub(super) fn add_cors(
+    config: &Config,
+    method: &Method,
+    asked: &HeaderMap,
+    allowed: Option<&'static str>,
+    answer: &mut Answer,
+) {
+    let headers = answer.headers_mut();
+    let readable_by = match &config.allowed_origins {
+        AllowedOrigins::Any => HeaderValue::from_static("*"),
+        AllowedOrigins::Only(_) => {
+            // Also where it does not depend on the origin, for caches: there it only seems so.
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+            match asked.get(ORIGIN) {
+                Some(origin) => origin.clone(),
+                None => return,
+            }
+        }
+    };
+    if !asked.contains_key(ORIGIN) || !is_origin_allowed(config, asked) {
+        return;
+    }
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, readable_by);
+    if let Some(allowed) = allowed
+        && is_preflight(method, asked)
+    {
+        let wanted = HeaderValue::from_static("X-API-Key, Content-Type");
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static(allowed),
+        );
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE_SEC);
+    }
+}

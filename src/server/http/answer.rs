@@ -1,0 +1,140 @@
+//! Answers: JSON, in one piece or streamed.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::{Method, Response, StatusCode};
+use serde::Serialize;
+
+use super::listing::Listing;
+use crate::protocol::codes::ErrorCode;
+
+/// What a route gives.
+pub(super) type Answer = Response<AnswerBody>;
+
+/// The body of an answer.
+pub(super) enum AnswerBody {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// Made while it leaves.
+    Listing(Listing),
+}
+
+impl From<Vec<u8>> for AnswerBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole(Full::new(bytes.into()))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Listing(listing) => listing
+                .poll_piece(cx)
+                .map(|piece| piece.map(Frame::data).map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Listing(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Listing(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// An error of REST, apart from those of the key.
+#[derive(Serialize)]
+pub(super) struct ErrorBody<'a> {
+    error: &'a str,
+    code: &'static str,
+}
+
+impl<'a> ErrorBody<'a> {
+    pub(super) fn new(code: ErrorCode, error: &'a str) -> Self {
+        Self {
+            error,
+            code: code.as_str(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    json_bytes(status, serde_json::to_vec(body).unwrap_or_default().into())
+}
+
+/// An answer whose body is JSON already.
+pub(super) fn json_bytes(status: StatusCode, body: AnswerBody) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+pub(super) fn error(status: StatusCode, code: ErrorCode, error: &str) -> Answer {
+    json(status, &ErrorBody::new(code, error))
+}
+
+pub(super) fn bad_request(text: &str) -> Answer {
+    error(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, text)
+}
+
+pub(super) fn wrong_method(method: &Method, allowed: &'static str) -> Answer {
+    let text = format!("{method} is not allowed here; allowed: {allowed}");
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, &text);
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+/// The answer to `OPTIONS`.
+pub(super) fn options(allowed: &'static str) -> Answer {
+    let mut answer = Response::new(Vec::new().into());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+pub(super) fn unavailable() -> Answer {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Unavailable,
+        "server is shutting down",
+    )
+}
+
+/// The answer to a request for a WebSocket that cannot become one.
+pub(super) fn upgrade_required(text: &str) -> Answer {
+    let mut answer = error(StatusCode::UPGRADE_REQUIRED, ErrorCode::BadRequest, text);
+    let headers = answer.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+    answer
+}

@@ -1,0 +1,84 @@
+//! The body of a request: read by a route that wants it, thrown away where none does.
+//!
+//! An unread body would end the connection, and what of it comes after the close would destroy the
+//! answer. So whatever is left is read up to [`DISCARDED_BYTES_MAX`] before the answer leaves.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::HeaderMap;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::EXPECT;
+
+use crate::server::patience::within;
+
+/// How much of a body is read for nothing: as much as Go's server, behind which clients expect to
+/// keep their connection.
+const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
+
+/// The body of one request.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    timeout: Duration,
+    /// Not to be read: the client asks first whether it may send, and does when it is read; or it
+    /// has been given up.
+    is_left: bool,
+}
+
+/// Why a body was not read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    TooLong,
+    TooSlow,
+    Broken,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, headers: &HeaderMap, timeout: Duration) -> Self {
+        Self {
+            incoming,
+            timeout,
+            is_left: headers.contains_key(EXPECT),
+        }
+    }
+
+    /// All of it, if it has no more than `bytes_max`.
+    pub(super) async fn read(&mut self, bytes_max: usize) -> Result<Bytes, Unread> {
+        if self.incoming.size_hint().lower() > bytes_max as u64 {
+            return Err(Unread::TooLong);
+        }
+        self.is_left = false;
+        let reading = Limited::new(&mut self.incoming, bytes_max).collect();
+        let why = match within(self.timeout, reading).await {
+            Some(Ok(body)) => return Ok(body.to_bytes()),
+            Some(Err(failed)) if failed.is::<LengthLimitError>() => return Err(Unread::TooLong),
+            Some(Err(_)) => Unread::Broken,
+            None => Unread::TooSlow,
+        };
+        self.is_left = true;
+        Err(why)
+    }
+
+    /// Throws away what is left. Whether the end was reached, and the connection can go on.
+    pub(super) async fn discard(&mut self) -> bool {
+        if self.incoming.is_end_stream() {
+            return true;
+        }
+        if self.is_left || self.incoming.size_hint().lower() > DISCARDED_BYTES_MAX {
+            return false;
+        }
+        let discarding = async {
+            let mut discarded = 0;
+            while let Some(frame) = self.incoming.frame().await {
+                let Ok(frame) = frame else { return false };
+                discarded += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if discarded > DISCARDED_BYTES_MAX {
+                    return false;
+                }
+            }
+            true
+        };
+        within(self.timeout, discarding).await.unwrap_or(false)
+    }
+}

@@ -1,0 +1,225 @@
+//! HTTP on a new socket: requests one after the other, until it closes or becomes a WebSocket.
+//!
+//! hyper parses and writes; what is here decides. Every request that has begun gets an answer with
+//! a body of JSON, whatever the client does with its own side, with a body that nobody wanted, or
+//! while the process ends. Routes are thin: each asks the shards or the counters.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+mod access;
+mod answer;
+mod body;
+pub(super) mod ending;
+mod listing;
+mod metrics;
+pub(crate) mod progress;
+pub(crate) mod refusal;
+mod route;
+mod stats;
+mod topics;
+mod upgrade;
+
+use self::answer::{Answer, error, json, options, wrong_method};
+use self::body::RequestBody;
+use self::ending::Ending;
+use self::listing::{Kind, Turns};
+use self::progress::Progress;
+use self::route::Route;
+
+use super::lobby::Guest;
+use super::patience::{Patient, Timeouts};
+use crate::core::Core;
+use crate::protocol::codes::ErrorCode;
+
+/// What the HTTP connections of one core share.
+#[derive(Debug)]
+pub(super) struct Http {
+    core: Rc<Core>,
+    ending: Arc<Ending>,
+    turns: Turns,
+}
+
+impl Http {
+    pub(super) fn new(core: Rc<Core>, ending: Arc<Ending>) -> Self {
+        Self {
+            core,
+            ending,
+            turns: Turns::default(),
+        }
+    }
+}
+
+/// Serves HTTP on a new socket until it closes or becomes a WebSocket connection.
+pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream, guest: Rc<Guest>) {
+    let Ok(socket) = TcpStream::from_std(socket) else {
+        return;
+    };
+    let core = Rc::clone(&http.core);
+    let config = core.config();
+    let underway = http.ending.enter();
+    let progress = Arc::new(Progress::default());
+    let timeouts = Timeouts {
+        read: config.read_timeout,
+        idle: config.idle_timeout.unwrap_or(config.read_timeout),
+        write: config.write_timeout,
+    };
+    let socket = Patient::new(socket, Arc::clone(&progress), timeouts);
+    let ending = Arc::clone(&http.ending);
+    let at_service = Arc::clone(&progress);
+    let service = service_fn(move |request| {
+        at_service.begin();
+        guest.ask();
+        let (http, progress) = (Rc::clone(&http), Arc::clone(&at_service));
+        let guest = Rc::clone(&guest);
+        async move {
+            let answer = answer(&http, request).await;
+            progress.answered(answer.headers().get(CONNECTION).is_some());
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                guest.fall_silent();
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        // The socket has its own patience, which does not judge after a pause.
+        .header_read_timeout(None)
+        .max_buf_size(config.http_head_bytes_max)
+        .max_header_size(config.http_head_bytes_max)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let served = {
+        let mut ending = pin!(ending.begun());
+        let mut is_ending = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(served) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Some(served));
+            }
+            is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
+            if is_ending && underway.is_some() && progress.is_idle() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await
+    };
+    let (Some(served), Some(parts)) = (served, connection.into_parts()) else {
+        return;
+    };
+    let failure = served.err();
+    if let Some(error) = &failure {
+        tracing::debug!(%error, "HTTP connection failed");
+    }
+    let patient = parts.io.into_inner();
+    let words = refusal::words(
+        patient.refused(),
+        failure.as_ref(),
+        progress.stage() == progress::Stage::Head,
+        &parts.read_buf,
+        config.http_head_bytes_max,
+    );
+    let has_ended = patient.has_ended() && words.is_none();
+    let mut socket = patient.into_inner();
+    if let Some((status, text)) = words {
+        refusal::refuse(&mut socket, status, &text, timeouts.write).await;
+    }
+    drop((underway, parts.read_buf, parts.service));
+    if !has_ended {
+        refusal::linger(&socket, config.close_wait).await;
+    }
+}
+
+/// Answers one request, and sees to what of its body nobody has read.
+async fn answer(http: &Rc<Http>, request: Request<Incoming>) -> Answer {
+    let config = http.core.config();
+    let (head, incoming) = request.into_parts();
+    let mut body = RequestBody::new(incoming, &head.headers, config.read_timeout);
+    let mut request = Request::from_parts(head, ());
+    let mut answer = decide(http, &mut request, &mut body).await;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return answer;
+    }
+    let allowed = Route::of(request.uri().path()).map(Route::allowed);
+    let (method, headers) = (request.method(), request.headers());
+    access::add_cors(config, method, headers, allowed, &mut answer);
+    let is_refused_upgrade = matches!(Route::of(request.uri().path()), Some(Route::WebSocket));
+    // A client that is not let in has nothing to keep its socket open for.
+    if !body.discard().await || is_refused_upgrade || http.ending.is_finishing() {
+        answer
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBody) -> Answer {
+    let core = &http.core;
+    let config = core.config();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = Route::of(&path);
+    if let Some(refusal) = access::check_host(request.version(), request.headers()) {
+        return refusal;
+    }
+    if !matches!(route, Some(Route::Health | Route::Ready))
+        && let Some(refusal) = access::check_origin(config, request.headers())
+    {
+        return refusal;
+    }
+    // A preflight carries no key.
+    if method == Method::OPTIONS
+        && let Some(route) = route
+    {
+        return options(route.allowed());
+    }
+    let needs_key = match route {
+        Some(Route::WebSocket | Route::Health | Route::Ready | Route::Root) => false,
+        Some(Route::Metrics) => config.metrics_auth,
+        _ => true,
+    };
+    if needs_key && let Some(refusal) = access::check_key(config, request.headers()) {
+        return refusal;
+    }
+    let Some(route) = route else {
+        return error(
+            StatusCode::NOT_FOUND,
+            ErrorCode::BadRequest,
+            &format!("no such path: {path}"),
+        );
+    };
+    if !route.takes(&method) {
+        return wrong_method(&method, route.allowed());
+    }
+    match route {
+        Route::WebSocket if method == Method::HEAD => {
+            answer::upgrade_required("this is a WebSocket endpoint: GET is required")
+        }
+        Route::WebSocket => upgrade::upgrade(core, request, body).await,
+        Route::Root => json(StatusCode::OK, &stats::Identity::default()),
+        Route::Health => json(StatusCode::OK, &stats::health(core)),
+        Route::Ready => stats::ready(core),
+        Route::Metrics => metrics::metrics(core),
+        Route::Stats => listing::list(core, &http.turns, Kind::Stats).await,
+        Route::Topics if method == Method::POST => topics::create(core, body).await,
+        Route::Topics => listing::list(core, &http.turns, Kind::Topics).await,
+        Route::Topic(name) => topics::delete(core, name).await,
+    }
+}
+
+fn is_draining(core: &Core) -> bool {
+    core.process().draining.load(Ordering::Relaxed)
+}

@@ -1,0 +1,153 @@
+//! `POST /topics` and `DELETE /topics/{name}`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::answer::{Answer, bad_request, error, json, unavailable};
+use super::body::{RequestBody, Unread};
+use super::is_draining;
+use crate::broker::inbox::Inbox;
+use crate::broker::request::{Created, Request as ShardRequest};
+use crate::core::Core;
+use crate::protocol::codes::ErrorCode;
+use crate::protocol::names::{TopicNameError, check_topic_name};
+
+#[derive(Serialize)]
+struct TopicAnswer<'a> {
+    status: &'static str,
+    topic: &'a str,
+}
+
+/// Asks a shard, waiting for room in its inbox.
+pub(super) async fn ask<T>(
+    inbox: &Arc<Inbox>,
+    request: impl FnOnce(oneshot::Sender<T>) -> ShardRequest,
+) -> Option<T> {
+    let (reply, replied) = oneshot::channel();
+    inbox.send(request(reply)).await;
+    replied.await.ok()
+}
+
+pub(super) async fn create(core: &Core, body: &mut RequestBody) -> Answer {
+    let name = match read_name(core, body).await {
+        Ok(name) => name,
+        Err(refusal) => return refusal,
+    };
+    if is_draining(core) {
+        return unavailable();
+    }
+    let broker = &core.process().broker;
+    let inbox = broker.inbox(broker.shard_of(&name));
+    match ask(inbox, |reply| ShardRequest::Create {
+        name: name.as_str().into(),
+        reply,
+    })
+    .await
+    {
+        Some(Created::Created) => json(
+            StatusCode::CREATED,
+            &TopicAnswer {
+                status: "created",
+                topic: &name,
+            },
+        ),
+        Some(Created::Exists) => error(
+            StatusCode::CONFLICT,
+            ErrorCode::TopicExists,
+            "topic already exists",
+        ),
+        Some(Created::NoMemory) => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::LimitExceeded,
+            "no room for another topic: the memory budget is used up (MEMORY_BUDGET)",
+        ),
+        Some(Created::LimitReached) => {
+            let text = format!(
+                "no room for another topic: MAX_TOPICS is {}",
+                core.config().topics_max
+            );
+            error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::LimitExceeded,
+                &text,
+            )
+        }
+        None => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Internal,
+            "the topic's shard did not answer",
+        ),
+    }
+}
+
+/// The `name` in the body of a request, checked.
+async fn read_name(core: &Core, body: &mut RequestBody) -> Result<String, Answer> {
+    let bytes_max = core.config().http_body_bytes_max;
+    let body = body.read(bytes_max).await.map_err(|why| match why {
+        Unread::TooLong => error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::MessageTooLarge,
+            &format!("body over the limit of {bytes_max} bytes"),
+        ),
+        Unread::TooSlow => error(
+            StatusCode::REQUEST_TIMEOUT,
+            ErrorCode::BadRequest,
+            "the body did not come within READ_TIMEOUT_SEC",
+        ),
+        Unread::Broken => bad_request("the body could not be read"),
+    })?;
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&body)
+        .map_err(|failed| bad_request(&format!("the body is not a JSON object: {failed}")))?;
+    let name = match fields.get("name").map(|value| value.get()) {
+        None | Some("null") => return Err(bad_request("name is required")),
+        Some(name) => serde_json::from_str::<String>(name)
+            .map_err(|_| bad_request("name must be a string"))?,
+    };
+    match check_topic_name(&name) {
+        Ok(()) => Ok(name),
+        Err(TopicNameError::Empty) => Err(bad_request("name is required")),
+        Err(wrong) => Err(bad_request(&wrong.to_string())),
+    }
+}
+
+/// Deletes the topic that a path names: as it stands, or else without the slash at its end.
+pub(super) async fn delete(core: &Core, path: &str) -> Answer {
+    if is_draining(core) {
+        return unavailable();
+    }
+    for path in [Some(path), path.strip_suffix('/')].into_iter().flatten() {
+        let Ok(name) = percent_decode_str(path).decode_utf8() else {
+            break;
+        };
+        if delete_exactly(core, &name).await {
+            return json(
+                StatusCode::OK,
+                &TopicAnswer {
+                    status: "deleted",
+                    topic: &name,
+                },
+            );
+        }
+    }
+    error(
+        StatusCode::NOT_FOUND,
+        ErrorCode::TopicNotFound,
+        "topic not found",
+    )
+}
+
+async fn delete_exactly(core: &Core, name: &str) -> bool {
+    let broker = &core.process().broker;
+    let inbox = broker.inbox(broker.shard_of(name));
+    let deleted = ask(inbox, |reply| ShardRequest::Delete {
+        name: name.into(),
+        reply,
+    });
+    deleted.await.unwrap_or(false)
+}

@@ -1,0 +1,134 @@
+//! `GET /ws`: the handshake, and the task of the new connection.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::header::{SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::{HeaderMap, Request, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+
+use super::access::is_authenticated;
+use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
+use super::body::RequestBody;
+use super::is_draining;
+use crate::connection::Newcomer;
+use crate::core::Core;
+use crate::process::Process;
+use crate::protocol::codes::ErrorCode;
+use crate::server::patience::Patient;
+
+/// Longest label of a connection, in bytes; a longer one is cut.
+const CLIENT_ID_BYTES_MAX: usize = 128;
+
+/// Pause between two log lines about proxies that speak HTTP/1.0.
+const OLD_PROXY_PAUSE_SEC: u64 = 60;
+
+/// Answers a request for a WebSocket; where the answer is 101, a connection begins.
+pub(super) async fn upgrade(
+    core: &Rc<Core>,
+    request: &mut Request<()>,
+    body: &mut RequestBody,
+) -> Answer {
+    let config = core.config();
+    if is_draining(core) {
+        return unavailable();
+    }
+    if request.version() < Version::HTTP_11 && request.headers().contains_key(UPGRADE) {
+        warn_of_old_proxy(&core.process());
+        return upgrade_required("a WebSocket needs HTTP/1.1; this request came by HTTP/1.0");
+    }
+    if !fastwebsockets::upgrade::is_upgrade_request(request) {
+        let text =
+            "this is a WebSocket endpoint: Connection: Upgrade and Upgrade: websocket are required";
+        return upgrade_required(text);
+    }
+    if let Err(text) = check_websocket_key(request.headers()) {
+        return bad_request(text);
+    }
+    if !body.discard().await {
+        return bad_request("a request for a WebSocket has no body");
+    }
+    let is_authenticated = is_authenticated(config, request.headers());
+    let seats = &core.process().seats;
+    let (seat, seats_max) = if is_authenticated {
+        (seats.take(), seats.proven_max())
+    } else {
+        (seats.take_unproven(), seats.unproven_max())
+    };
+    let Some(seat) = seat else {
+        let who = if is_authenticated { "" } else { " without a key" };
+        let text = format!("no room for another connection{who}: the limit is {seats_max}");
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::LimitExceeded,
+            &text,
+        );
+    };
+    let client_id = client_id(request.uri().query().unwrap_or_default());
+    let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
+        return upgrade_required("Sec-WebSocket-Version must be 13");
+    };
+    let core = Rc::clone(core);
+    tokio::task::spawn_local(async move {
+        let Ok(websocket) = upgraded.await else {
+            return;
+        };
+        let Ok(parts) = websocket
+            .into_inner()
+            .into_inner()
+            .downcast::<TokioIo<Patient>>()
+        else {
+            return;
+        };
+        let newcomer = Newcomer {
+            socket: parts.io.into_inner().into_inner(),
+            client_id,
+            is_authenticated,
+        };
+        let reader = core.adopt(seat, newcomer, parts.read_buf.to_vec());
+        // A task of its own, so that this one, which is larger, is gone with the handshake.
+        tokio::task::spawn_local(reader);
+    });
+    response.map(|_| Vec::new().into())
+}
+
+/// RFC 6455, 4.2.1: one key, and it is base64 of 16 bytes.
+fn check_websocket_key(headers: &HeaderMap) -> Result<(), &'static str> {
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Err("exactly one Sec-WebSocket-Key is required");
+    };
+    let digits = key.as_bytes().strip_suffix(b"==").unwrap_or_default();
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    if digits.len() == 22 && digits.iter().all(is_digit) {
+        Ok(())
+    } else {
+        Err("Sec-WebSocket-Key must be base64 of 16 bytes")
+    }
+}
+
+/// Says in the log what to set in a proxy that asks for upgrades by HTTP/1.0. Not for each
+/// request: every client behind such a proxy makes one.
+fn warn_of_old_proxy(process: &Process) {
+    /// When it was last said, in seconds since the start and one pause; 0 is never.
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = process.started.elapsed().as_secs() + OLD_PROXY_PAUSE_SEC;
+    let said = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+        (now >= last + OLD_PROXY_PAUSE_SEC).then_some(now)
+    });
+    if said.is_ok() {
+        tracing::warn!(
+            "a WebSocket was asked for by HTTP/1.0 and refused: the proxy in front must speak HTTP/1.1; \
+             for nginx set proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade \
+             and proxy_set_header Connection \"upgrade\""
+        );
+    }
+}
+
+/// The label that a client gives itself. Cut to its limit, without what could forge a log line.
+fn client_id(query: &str) -> Option<Box<str>> {
+    let (_, id) = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "client_id")?;
+    let id: String = id.chars().filter(|c| !c.is_control()).collect();
+    let cut = id.floor_char_boundary(CLIENT_ID_BYTES_MAX);
+    (cut > 0).then(|| id[..cut].into())
+}
