@@ -36,7 +36,7 @@ impl Drain {
     }
 
     /// Whether connections are to end once nothing is owed to them.
-    pub(super) fn is_finishing(&self) -> bool {
+    fn is_finishing(&self) -> bool {
         self.finishing.load(Ordering::SeqCst)
     }
 

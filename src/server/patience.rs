@@ -38,13 +38,13 @@ struct Timer {
 }
 
 impl Wait {
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.0 = None;
     }
 
     /// Ready when the wait has lasted for `timeout`, reckoned from the first call. To be called
-    /// after each look that found nothing.
-    fn poll_over(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
+    /// after each look that found nothing. A `timeout` of zero still makes for a second look.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| {
             let due = Instant::now() + timeout;
             Timer {

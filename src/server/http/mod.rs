@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -38,7 +39,7 @@ use self::listing::{Kind, Turns};
 use self::progress::Progress;
 use self::route::Route;
 use super::drain::Drain;
-use super::patience::{Patient, Timeouts};
+use super::patience::{Patient, Timeouts, Wait};
 use crate::connection::home::Home;
 use crate::protocol::codes::ErrorCode;
 
@@ -97,15 +98,18 @@ pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream) {
     let served = {
         let mut ending = pin!(drain.begun());
         let mut is_ending = false;
+        let mut quiet = Wait::default();
         poll_fn(|cx| {
             if let Poll::Ready(served) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(Some(served));
             }
             is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
-            if is_ending && underway.is_some() && progress.is_idle() {
-                return Poll::Ready(None);
+            if !is_ending || underway.is_none() || !progress.is_idle() {
+                quiet.stop();
+                return Poll::Pending;
             }
-            Poll::Pending
+            // What was sent before the end began may not have been seen yet.
+            quiet.poll_over(cx, Duration::ZERO).map(|()| None)
         })
         .await
     };
@@ -148,7 +152,7 @@ async fn answer(http: &Rc<Http>, request: Request<Incoming>) -> Answer {
     let allowed = Route::of(request.uri().path()).map(Route::allowed);
     let (method, headers) = (request.method(), request.headers());
     access::add_cors(config, method, headers, allowed, &mut answer);
-    if !body.discard().await || http.drain.is_finishing() {
+    if !body.discard().await || is_draining(&http.home) {
         answer
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
