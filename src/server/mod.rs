@@ -17,7 +17,6 @@ use tokio::task::LocalSet;
 
 mod drain;
 mod http;
-mod patience;
 
 use self::drain::Drain;
 use self::http::Http;

@@ -11,10 +11,10 @@ use super::access::is_authenticated;
 use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
 use super::body::RequestBody;
 use super::is_draining;
+use super::patience::Patient;
 use crate::connection::home::{Home, Process, Seat};
 use crate::connection::reader::Reader;
 use crate::protocol::codes::ErrorCode;
-use crate::server::patience::Patient;
 
 /// Longest label of a connection, in bytes; a longer one is cut.
 const CLIENT_ID_BYTES_MAX: usize = 128;

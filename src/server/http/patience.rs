@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::http::progress::{Progress, Stage};
-use super::http::refusal;
+use super::progress::{Progress, Stage};
+use super::refusal;
 
 /// A timer that fires later than this was held up by more than a busy machine.
 const STOOD_STILL: Duration = Duration::from_secs(1);
