@@ -18,7 +18,6 @@ mod drain;
 mod essential;
 mod http;
 mod lobby;
-mod patience;
 
 use self::descriptors::Shares;
 use self::drain::Signals;

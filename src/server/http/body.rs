@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::EXPECT;
 
-use crate::server::patience::within;
+use super::patience::within;
 
 /// How much of a body is read for nothing: as much as Go's server, behind which clients expect to
 /// keep their connection.

@@ -36,7 +36,7 @@ impl Ending {
     }
 
     /// Whether connections are to end once nothing is owed to them.
-    pub(crate) fn is_finishing(&self) -> bool {
+    fn is_finishing(&self) -> bool {
         self.finishing.load(Ordering::SeqCst)
     }
 

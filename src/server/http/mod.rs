@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
@@ -26,8 +27,9 @@ mod body;
 pub(super) mod ending;
 mod listing;
 mod metrics;
-pub(crate) mod progress;
-pub(crate) mod refusal;
+mod patience;
+mod progress;
+mod refusal;
 mod route;
 mod stats;
 mod topics;
@@ -37,11 +39,11 @@ use self::answer::{Answer, error, json, options, wrong_method};
 use self::body::RequestBody;
 use self::ending::Ending;
 use self::listing::{Kind, Turns};
+use self::patience::{Patient, Timeouts, Wait};
 use self::progress::Progress;
 use self::route::Route;
 
 use super::lobby::Guest;
-use super::patience::{Patient, Timeouts};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 
@@ -105,15 +107,18 @@ pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream, guest: Rc
     let served = {
         let mut ending = pin!(ending.begun());
         let mut is_ending = false;
+        let mut quiet = Wait::default();
         poll_fn(|cx| {
             if let Poll::Ready(served) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(Some(served));
             }
             is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
-            if is_ending && underway.is_some() && progress.is_idle() {
-                return Poll::Ready(None);
+            if !is_ending || underway.is_none() || !progress.is_idle() {
+                quiet.stop();
+                return Poll::Pending;
             }
-            Poll::Pending
+            // What was sent before the end began may not have been seen yet.
+            quiet.poll_over(cx, Duration::ZERO).map(|()| None)
         })
         .await
     };
@@ -158,7 +163,7 @@ async fn answer(http: &Rc<Http>, request: Request<Incoming>) -> Answer {
     access::add_cors(config, method, headers, allowed, &mut answer);
     let is_refused_upgrade = matches!(Route::of(request.uri().path()), Some(Route::WebSocket));
     // A client that is not let in has nothing to keep its socket open for.
-    if !body.discard().await || is_refused_upgrade || http.ending.is_finishing() {
+    if !body.discard().await || is_refused_upgrade || is_draining(&http.core) {
         answer
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

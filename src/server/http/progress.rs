@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     /// Nothing has come yet.
     Fresh,
     /// A head has begun.
@@ -35,11 +35,11 @@ const STAGES: [Stage; 6] = [
 
 /// The stage of one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Progress(AtomicU8);
+pub(super) struct Progress(AtomicU8);
 
 impl Progress {
     /// What the connection is at.
-    pub(crate) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         let stage = usize::from(self.0.load(Ordering::Relaxed));
         STAGES.get(stage).copied().unwrap_or(Stage::Fresh)
     }
@@ -63,14 +63,14 @@ impl Progress {
     }
 
     /// hyper reads behind an answer only when it has left.
-    pub(crate) fn wants_to_read(&self) {
+    pub(super) fn wants_to_read(&self) {
         if self.stage() == Stage::Answered {
             self.enter(Stage::Idle);
         }
     }
 
     /// Bytes have come.
-    pub(crate) fn has_read(&self) {
+    pub(super) fn has_read(&self) {
         if matches!(self.stage(), Stage::Fresh | Stage::Idle) {
             self.enter(Stage::Head);
         }

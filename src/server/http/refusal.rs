@@ -1,6 +1,6 @@
 //! Answers to what is no request: hyper gives them without a word, here they get one.
 //!
-//! hyper writes such an answer by itself, with an empty body. [`Patient`](crate::server::patience::Patient)
+//! hyper writes such an answer by itself, with an empty body. [`Patient`](super::patience::Patient)
 //! knows it by that and holds it back; when hyper has given the socket up, [`refuse`] writes ours.
 
 use std::io;
@@ -11,15 +11,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::answer::ErrorBody;
+use super::patience::within;
 use crate::protocol::codes::ErrorCode;
-use crate::server::patience::within;
 
 /// Bytes that a client may send behind its last answer. Beyond it gets a reset.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// The status of an answer that hyper gave by itself, if these bytes begin with one. None of ours
 /// has one of these statuses and an empty body.
-pub(crate) fn automatic(bytes: &[u8]) -> Option<StatusCode> {
+pub(super) fn automatic(bytes: &[u8]) -> Option<StatusCode> {
     let rest = bytes.strip_prefix(b"HTTP/1.")?;
     let status = StatusCode::from_bytes(rest.get(2..5)?).ok()?;
     let is_refusal = matches!(

@@ -11,11 +11,11 @@ use super::access::is_authenticated;
 use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
 use super::body::RequestBody;
 use super::is_draining;
+use super::patience::Patient;
 use crate::connection::Newcomer;
 use crate::core::Core;
 use crate::process::Process;
 use crate::protocol::codes::ErrorCode;
-use crate::server::patience::Patient;
 
 /// Longest label of a connection, in bytes; a longer one is cut.
 const CLIENT_ID_BYTES_MAX: usize = 128;

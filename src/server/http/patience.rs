@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::http::progress::{Progress, Stage};
-use super::http::refusal;
+use super::progress::{Progress, Stage};
+use super::refusal;
 
 /// A timer that fires later than this was held up by more than a busy machine.
 const STOOD_STILL: Duration = Duration::from_secs(1);
@@ -38,13 +38,13 @@ struct Timer {
 }
 
 impl Wait {
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.0 = None;
     }
 
     /// Ready when the wait has lasted for `timeout`, reckoned from the first call. To be called
-    /// after each look that found nothing.
-    fn poll_over(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
+    /// after each look that found nothing. A `timeout` of zero still makes for a second look.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>, timeout: Duration) -> Poll<()> {
         let timer = self.0.get_or_insert_with(|| {
             let due = Instant::now() + timeout;
             Timer {
