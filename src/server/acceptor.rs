@@ -35,9 +35,13 @@ pub(super) fn listen(config: &Config, address: SocketAddr) -> io::Result<TcpList
     Ok(socket.into())
 }
 
-/// Accepts sockets, forever.
-pub(super) fn accept(process: &Process, lobby: &Lobby, listener: &TcpListener) {
-    let mut spare = open_spare();
+/// Accepts sockets, forever. `spare` is given up for a moment when there is no other descriptor.
+pub(super) fn accept(
+    process: &Process,
+    lobby: &Lobby,
+    listener: &TcpListener,
+    mut spare: Option<File>,
+) {
     loop {
         match listener.accept() {
             Ok((socket, _)) => {
@@ -63,7 +67,7 @@ pub(super) fn accept(process: &Process, lobby: &Lobby, listener: &TcpListener) {
 }
 
 /// A descriptor to give up when there is no other.
-fn open_spare() -> Option<File> {
+pub(super) fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 

@@ -83,9 +83,9 @@ fn start(config: Config) -> io::Result<()> {
         // A core that has ended since then has ended the process.
         core.send(Arc::clone(&lobby)).ok();
     }
-    let accepting = Arc::clone(&process);
+    let (accepting, spare) = (Arc::clone(&process), acceptor::open_spare());
     essential::spawn("acceptor".to_owned(), move || {
-        acceptor::accept(&accepting, &lobby, &listener);
+        acceptor::accept(&accepting, &lobby, &listener, spare);
     })?;
     tracing::info!(
         addr = %address,
