@@ -90,7 +90,7 @@ pub fn short_help() -> String {
         column += name.len() + 3;
     }
     text.push_str(
-        "\n\n--help says what each is for, and its default; COMMAND --help is about a command.\n",
+        "\n\n--help says what each is for, and its default; COMMAND --help is about that.\n",
     );
     text.replace(" \n", "\n")
 }

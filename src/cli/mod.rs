@@ -171,7 +171,7 @@ async fn reader_gone() {
         gone.send(()).ok();
     });
     if watching.is_err() || is_gone.await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -191,14 +191,11 @@ fn run_pub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> R
     let file = file.map(read_file).transpose()?;
     let one = payload.filter(|payload| *payload != "-").map(str::as_bytes);
     let published = runtime.block_on(async {
-        match file.as_deref().or(one) {
-            Some(payload) => {
-                publish::publish_one(settings, topic, payload, format, &mut notices).await
-            }
-            None => {
-                let lines = tokio::io::BufReader::new(tokio::io::stdin());
-                publish::publish_lines(settings, topic, lines, format, &mut notices).await
-            }
+        if let Some(payload) = file.as_deref().or(one) {
+            publish::publish_one(settings, topic, payload, format, &mut notices).await
+        } else {
+            let lines = tokio::io::BufReader::new(tokio::io::stdin());
+            publish::publish_lines(settings, topic, lines, format, &mut notices).await
         }
     })?;
     if args.get_flag("verbose") {
@@ -262,7 +259,9 @@ fn exit_code(result: Result<(), Failure>, gave_key: bool) -> ExitCode {
         }
         Err(Failure::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
         Err(Failure::Settings(errors)) => {
-            errors.iter().for_each(|error| complain(error));
+            for error in &errors {
+                complain(error);
+            }
             ExitCode::FAILURE
         }
         Err(failure) => {

@@ -45,34 +45,19 @@ impl Positions {
         starts: &[Start],
     ) -> Result<Self, String> {
         let names: Vec<_> = names.map(str::to_owned).collect();
-        let mut topics: AHashMap<_, _> = names
-            .iter()
-            .map(|name| {
-                let position = Position {
-                    last,
-                    since: None,
-                    epoch: String::new(),
-                    lost_after: None,
-                };
-                (name.clone(), position)
-            })
-            .collect();
+        let of_all = starts.iter().rfind(|start| start.topic.is_none());
+        let position = || Position {
+            last,
+            since: of_all.map(|start| start.since.clone()),
+            epoch: String::new(),
+            lost_after: None,
+        };
+        let pairs = names.iter().map(|name| (name.clone(), position()));
+        let mut topics: AHashMap<_, _> = pairs.collect();
         for Start { topic, since } in starts {
-            match topic {
-                Some(topic) => match topics.get_mut(topic) {
-                    Some(position) => position.since = Some(since.clone()),
-                    None => return Err(topic.clone()),
-                },
-                // One that is named wins over this, wherever it stands.
-                None => topics.values_mut().for_each(|position| {
-                    position.since = position.since.take().or(Some(since.clone()))
-                }),
-            }
-        }
-        for Start { topic, since } in starts {
-            if let Some(position) = topic.as_ref().and_then(|topic| topics.get_mut(topic)) {
-                position.since = Some(since.clone());
-            }
+            let Some(topic) = topic else { continue };
+            let position = topics.get_mut(topic).ok_or_else(|| topic.clone())?;
+            position.since = Some(since.clone());
         }
         Ok(Self { names, topics })
     }
@@ -119,13 +104,11 @@ impl Positions {
     /// An event has been printed. Says which before it are lost, if that was in question.
     pub(super) fn pass(&mut self, topic: &str, seq: u64) -> Option<Lost> {
         let position = self.topics.get_mut(topic)?;
-        match &mut position.since {
-            Some(since) => since.seq = seq,
-            None => {
-                let epoch = position.epoch.clone();
-                position.since = Some(Since { epoch, seq });
-            }
-        }
+        let here = || Since {
+            epoch: position.epoch.clone(),
+            seq,
+        };
+        position.since.get_or_insert_with(here).seq = seq;
         let last_seen = position.lost_after.take()?;
         (last_seen + 1 < seq).then(|| Lost(last_seen + 1, seq - 1))
     }

@@ -104,12 +104,12 @@ pub(super) async fn publish_lines(
     }
     let finished = publisher.finish(notices).await;
     if let (Ok(()), Some(why)) = (&finished, wrong) {
-        let (line, published) = (publisher.sent + 1, publisher.published.brief());
+        let (line, so_far) = (publisher.sent + 1, publisher.published.brief());
         publisher.leave().await?;
         return Err(Failure::Line {
             line,
             why,
-            published,
+            published: so_far,
         });
     }
     if (finished.is_err() || publisher.refused.is_some()) && publisher.published.messages > 0 {

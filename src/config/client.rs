@@ -77,6 +77,7 @@ impl fmt::Debug for ClientSettings {
             .field("url", &self.url)
             .field("client_id", &self.client_id)
             .field("api_key", &self.api_key.as_ref().map(|_| "(hidden)"))
+            .field("silence_max", &self.silence_max)
             .finish()
     }
 }
