@@ -113,7 +113,7 @@ pub(super) async fn publish_lines(
         });
     }
     if (finished.is_err() || publisher.refused.is_some()) && publisher.published.messages > 0 {
-        writeln!(notices, "shardcast: {}", publisher.published.brief())?;
+        writeln!(notices, "shardcast: {}", publisher.published.brief()).ok();
     }
     finished?;
     publisher.leave().await
@@ -200,7 +200,7 @@ impl<'a> Publisher<'a> {
             return Ok(());
         };
         if let Some(notice) = answer.notice() {
-            writeln!(notices, "shardcast: {notice}")?;
+            writeln!(notices, "shardcast: {notice}").ok();
             return Ok(());
         }
         match (answer.kind, answer.error) {

@@ -66,7 +66,8 @@ pub(super) async fn subscribe(
         writeln!(
             notices,
             "shardcast: {failure}; trying again in {seconds:.1} s"
-        )?;
+        )
+        .ok();
         sleep(pause).await;
     }
 }
@@ -89,6 +90,7 @@ struct Session<'a> {
     is_subscribed: bool,
     was_subscribed: bool,
     out: &'a mut dyn Write,
+    /// Nobody may be there to hear them, and that changes nothing.
     notices: &'a mut dyn Write,
 }
 
@@ -135,12 +137,12 @@ impl Session<'_> {
         loop {
             let text = receiver.next().await?;
             let Some(message) = ServerMessage::parse(&text) else {
-                writeln!(self.notices, "shardcast: not understood: {text}")?;
+                writeln!(self.notices, "shardcast: not understood: {text}").ok();
                 continue;
             };
             match message.kind {
                 Kind::Event => self.print_event(&message, &text)?,
-                Kind::Ack => self.note_ack(&message)?,
+                Kind::Ack => self.note_ack(&message),
                 Kind::Error | Kind::Info => self.note(message)?,
                 Kind::Pong | Kind::Unknown => {}
             }
@@ -153,29 +155,30 @@ impl Session<'_> {
         if let (Some(topic), Some(seq)) = (&event.topic, event.seq)
             && let Some(lost) = self.positions.pass(topic, seq)
         {
-            writeln!(self.notices, "shardcast: '{topic}': {lost} are lost")?;
+            writeln!(self.notices, "shardcast: '{topic}': {lost} are lost").ok();
         }
         writeln!(self.out, "{}", text.replace(['\n', '\r'], " "))?;
         self.out.flush()
     }
 
-    fn note_ack(&mut self, ack: &ServerMessage<'_>) -> io::Result<()> {
+    fn note_ack(&mut self, ack: &ServerMessage<'_>) {
         self.is_subscribed = true;
         let (Some(topic), Some(epoch), Some(seq)) = (&ack.topic, &ack.epoch, ack.seq) else {
-            return Ok(());
+            return;
         };
         if let Some(gap) = self.positions.start(topic, epoch, seq, ack.recovered) {
-            writeln!(self.notices, "shardcast: '{topic}' {gap}")?;
+            writeln!(self.notices, "shardcast: '{topic}' {gap}").ok();
         }
         if self.verbose {
-            writeln!(self.notices, "shardcast: '{topic}' is at {epoch}:{seq}")?;
+            writeln!(self.notices, "shardcast: '{topic}' is at {epoch}:{seq}").ok();
         }
-        Ok(())
     }
 
     fn note(&mut self, message: ServerMessage<'_>) -> Result<(), Failure> {
         match (message.notice(), message.error) {
-            (Some(notice), _) => writeln!(self.notices, "shardcast: {notice}")?,
+            (Some(notice), _) => {
+                writeln!(self.notices, "shardcast: {notice}").ok();
+            }
             (None, Some(ErrorBody { code, message })) => {
                 return Err(Failure::Server { code, message });
             }
@@ -415,6 +418,19 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[tokio::test]
+    async fn notices_that_nobody_hears_do_not_end_it() {
+        let server = TestServer::start(|_| {
+            let slow = r#"{"type":"error","error":{"code":"SLOW_CONSUMER","message":"3 dropped"},"ts":"x"}"#;
+            vec![text(slow), event("a", 4, "1"), Answer::Close(1001, "")]
+        })
+        .await;
+        let mut out = Vec::new();
+        let ended = subscribe(&server.settings(), &topics(&["a"]), &mut out, &mut Closed).await;
+        assert!(matches!(ended, Err(Failure::Client(_))));
+        assert!(!out.is_empty());
     }
 
     #[tokio::test]
