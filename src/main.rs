@@ -1,5 +1,6 @@
 //! The binary: parses the command line, then serves or runs a client. No logic.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
@@ -14,6 +15,13 @@ const EXIT_BAD_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
     let args = cli::command().get_matches();
+    if args.get_flag("short-help") {
+        // A reader that has gone needs no help.
+        std::io::stdout()
+            .write_all(cli::short_help().as_bytes())
+            .ok();
+        return ExitCode::SUCCESS;
+    }
     if let Some((name, args)) = args.subcommand() {
         return cli::run(name, args);
     }

@@ -1,80 +1,30 @@
 //! `shardcast health`: asks a broker how it is, for people and for container health checks.
 
 use std::io::Write;
-use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use hyper::{Method, StatusCode};
 
 use super::Failure;
-use super::url::{ServerUrl, UrlError};
-
-/// How long a healthy broker takes at most: a check that hangs is a check that failed.
-const TIMEOUT: Duration = Duration::from_secs(3);
-
-/// More than any answer of a broker.
-const BODY_BYTES_MAX: usize = 65_536;
-
-/// Why there is no good health to report.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HealthError {
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    #[error("cannot connect to {0}: {1}")]
-    Connect(String, std::io::Error),
-    #[error("{0} did not answer as an HTTP server: {1}")]
-    Http(String, Box<dyn std::error::Error + Send + Sync>),
-    #[error("{0} did not answer within {n} s", n = TIMEOUT.as_secs())]
-    NoAnswer(String),
-    #[error("{0} answered with HTTP {1}")]
-    Unwell(String, StatusCode),
-}
+use super::rest::{Call, RestError};
+use super::url::ServerUrl;
 
 /// Prints the answer to `GET /health`; an error unless it is a 200.
 pub(super) async fn health(url: &str, out: &mut dyn Write) -> Result<(), Failure> {
-    let url = ServerUrl::health(url).map_err(HealthError::from)?;
-    let answer = timeout(TIMEOUT, ask(&url)).await;
-    let (status, body) = answer.map_err(|_| HealthError::NoAnswer(url.authority()))??;
+    let url = ServerUrl::health(url).map_err(RestError::from)?;
+    let call = Call {
+        method: Method::GET,
+        url: &url,
+        api_key: None,
+        body: String::new(),
+    };
+    let (status, body) = call.answer().await?;
     if !body.is_empty() {
         writeln!(out, "{}", String::from_utf8_lossy(&body).trim_end())?;
     }
     match status {
         StatusCode::OK => Ok(()),
-        status => Err(HealthError::Unwell(url.authority(), status).into()),
+        status => Err(RestError::Unwell(url.authority(), status).into()),
     }
-}
-
-async fn ask(url: &ServerUrl) -> Result<(StatusCode, Bytes), HealthError> {
-    let socket = TcpStream::connect((url.host.as_str(), url.port))
-        .await
-        .map_err(|error| HealthError::Connect(url.authority(), error))?;
-    exchange(url, socket)
-        .await
-        .map_err(|error| HealthError::Http(url.authority(), error))
-}
-
-async fn exchange(
-    url: &ServerUrl,
-    socket: TcpStream,
-) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    let request = Request::get(&url.target)
-        .header(HOST, url.authority())
-        .body(Empty::<Bytes>::new())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
-    // Its errors come out of the request too, which is where they can be reported.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_BYTES_MAX)
-        .collect()
-        .await?;
-    Ok((status, body.to_bytes()))
 }
 
 #[cfg(test)]

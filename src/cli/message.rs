@@ -46,9 +46,18 @@ pub(super) struct Message {
 impl Message {
     /// The payload is `text` as it stands where that is JSON, and otherwise a JSON string of it.
     pub(super) fn new(text: &str) -> Self {
-        let payload = RawValue::from_string(text.to_owned())
-            .or_else(|_| to_raw_value(text))
-            .expect("a string always serializes");
+        Self::json(text).unwrap_or_else(|_| {
+            let payload = to_raw_value(text).expect("a string always serializes");
+            Self::with(payload)
+        })
+    }
+
+    /// The payload is `text` as it stands, which must be JSON.
+    pub(super) fn json(text: &str) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text.to_owned()).map(Self::with)
+    }
+
+    fn with(payload: Box<RawValue>) -> Self {
         Self {
             id: Uuid::new_v4().to_string(),
             payload,
@@ -59,14 +68,35 @@ impl Message {
 /// The event after which a subscription starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Since {
-    epoch: String,
-    seq: u64,
+    pub(super) epoch: String,
+    pub(super) seq: u64,
+}
+
+/// Where a topic, or each of them, starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) topic: Option<String>,
+    pub(super) since: Since,
+}
+
+impl Start {
+    /// `TOPIC=EPOCH:SEQ`, or `EPOCH:SEQ` for every topic. An epoch has no equals sign, a topic may.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (topic, since) = match text.rsplit_once('=') {
+            Some((topic, since)) => (Some(topic.to_owned()), since),
+            None => (None, text),
+        };
+        let since = Since::parse(since)?;
+        Ok(Self { topic, since })
+    }
 }
 
 impl Since {
     /// `EPOCH:SEQ`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (epoch, seq) = text.rsplit_once(':').ok_or("expected EPOCH:SEQ")?;
+    fn parse(text: &str) -> Result<Self, String> {
+        let (epoch, seq) = text
+            .rsplit_once(':')
+            .ok_or("expected EPOCH:SEQ or TOPIC=EPOCH:SEQ")?;
         let seq = seq.parse().map_err(|_| "SEQ must be a whole number")?;
         Ok(Self {
             epoch: epoch.to_owned(),
@@ -91,7 +121,6 @@ pub(super) struct ServerMessage<'a> {
     pub(super) seq: Option<u64>,
     pub(super) recovered: Option<bool>,
     pub(super) matched: Option<u64>,
-    pub(super) dropped: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -188,6 +217,15 @@ mod tests {
             r#"{"type":"ping","request_id":"8"}"#
         );
         assert!(Since::parse("41").is_err() && Since::parse("e:x").is_err());
+    }
+
+    #[test]
+    fn a_start_is_of_one_topic_or_of_all() {
+        let start = |text: &str| Start::parse(text).expect("a start");
+        assert_eq!(start("9f:41").topic, None);
+        assert_eq!(start("a=b=9f:41").topic.as_deref(), Some("a=b"));
+        assert_eq!(start("a=9f:41").since, start("9f:41").since);
+        assert!(Start::parse("a=41").is_err() && Start::parse("a=9f:x").is_err());
     }
 
     #[test]

@@ -4,29 +4,42 @@
 //! every other client. Standard output carries data only, for pipes; what is said to a person goes to standard
 //! error.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::ArgMatches;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use crate::config::client::{ClientSettings, history_file, local_url};
-use crate::config::{self, process_env};
+use crate::config::process_env;
+use crate::config::rule::SettingError;
 
 use self::client::ClientError;
-use self::health::HealthError;
-use self::message::Since;
+use self::publish::{Format, MESSAGE_BYTES_MAX};
+use self::rest::RestError;
 use self::subscribe::Subscription;
 
+mod arguments;
 mod client;
 mod health;
 mod message;
+mod position;
 mod publish;
+mod rest;
 mod shell;
 mod subscribe;
 #[cfg(test)]
 mod test_server;
+mod topics;
 mod url;
+
+pub use arguments::{command, short_help};
+
+/// What a shell says of a program that was ended by Ctrl-C.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// What a client could not do.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +47,7 @@ enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
-    Health(#[from] HealthError),
+    Rest(#[from] RestError),
     #[error("{code}: {message}")]
     Server { code: String, message: String },
     #[error("{0} of the commands failed")]
@@ -43,6 +56,27 @@ enum Failure {
     NoAnswer(u64),
     #[error("nothing to publish: give a PAYLOAD, or - to type messages line by line")]
     NoPayload,
+    #[error("the message is {0}")]
+    Payload(String),
+    #[error("line {line}: {why}; {published}")]
+    Line {
+        line: u64,
+        why: String,
+        published: String,
+    },
+    #[error("--since names '{0}', which is not subscribed to")]
+    Start(String),
+    #[error("there is nothing left to subscribe to")]
+    Deleted,
+    #[error("interrupted")]
+    Interrupted,
+    #[error("the settings in the environment are wrong")]
+    Settings(Vec<SettingError>),
+    /// It has been said already.
+    #[error(transparent)]
+    Told(Box<Self>),
+    #[error("cannot read {0}: {1}")]
+    File(String, io::Error),
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
     #[error("cannot write: {0}")]
@@ -51,15 +85,20 @@ enum Failure {
 
 impl Failure {
     /// What a person can do about it here, where the server's own words do not say.
-    fn advice(&self) -> Option<&'static str> {
-        let Self::Server { code, .. } = self else {
-            return None;
+    fn advice(&self, gave_key: bool) -> Option<&'static str> {
+        let code = match self {
+            Self::Server { code, .. } => code.as_str(),
+            Self::Client(error) if error.is_about_the_key() => "UNAUTHORIZED",
+            _ => return None,
         };
-        match code.as_str() {
+        match code {
             "TOPIC_NOT_FOUND" => {
-                Some("POST /topics creates it; with --auto-create-topics the broker does")
+                Some("`shardcast create` creates it; with --auto-create-topics the broker does")
             }
-            "UNAUTHORIZED" => {
+            "UNAUTHORIZED" | "INVALID_API_KEY" | "MISSING_API_KEY" if gave_key => {
+                Some("the API key that was given (--api-key or SHARDCAST_API_KEY) is wrong")
+            }
+            "UNAUTHORIZED" | "MISSING_API_KEY" => {
                 Some("give a key that the broker knows, with --api-key or SHARDCAST_API_KEY")
             }
             _ => None,
@@ -67,171 +106,96 @@ impl Failure {
     }
 }
 
-/// The whole command line, for `main` to parse.
-pub fn command() -> Command {
-    Command::new("shardcast")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(
-            "An in-memory publish/subscribe broker over WebSockets. Without a command it serves.",
-        )
-        .after_help("Each flag is also the environment variable below it; the flag wins.")
-        .max_term_width(80)
-        .next_line_help(true)
-        .args_conflicts_with_subcommands(true)
-        .disable_help_subcommand(true)
-        .args(config::flags())
-        .subcommands([
-            health_command(),
-            sub_command(),
-            pub_command(),
-            shell_command(),
-        ])
-}
-
 /// Runs a subcommand of [`command`] to its end.
 pub fn run(name: &str, args: &ArgMatches) -> ExitCode {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return exit_code(Err(error.into())),
+        Err(error) => return exit_code(Err(error.into()), false),
     };
-    let code = match name {
+    let settings = ClientSettings::load(args, &process_env);
+    let result = match name {
         "health" => run_health(args, &runtime),
-        "sub" => exit_code(run_sub(args, &runtime)),
-        "pub" => exit_code(run_pub(args, &runtime)),
-        _ => run_shell(args, &runtime),
+        "sub" => run_sub(args, &settings, &runtime),
+        "pub" => run_pub(args, &settings, &runtime),
+        "topics" => run_topics(&settings, &runtime),
+        "create" | "delete" => run_each(name, args, &settings, &runtime),
+        _ => runtime.block_on(shell::shell(&settings, history_file(&process_env))),
     };
+    let code = exit_code(result, settings.api_key.is_some());
     // A read of standard input cannot be cancelled; waiting for it would hang a client that has already failed.
     runtime.shutdown_background();
     code
 }
 
-fn health_command() -> Command {
-    Command::new("health")
-        .about("Ask a broker for its health; exit code 0 if it is well")
-        .arg(
-            Arg::new("url")
-                .long("url")
-                .value_name("URL")
-                .help("The broker [default: http:// with HOST and PORT of the environment]"),
-        )
-}
-
-fn sub_command() -> Command {
-    Command::new("sub")
-        .about("Print the events of topics, one JSON object on each line")
-        .arg(
-            Arg::new("topic")
-                .value_name("TOPIC")
-                .required(true)
-                .num_args(1..)
-                .help("What to subscribe to"),
-        )
-        .args([
-            Arg::new("last")
-                .long("last")
-                .value_name("N")
-                .value_parser(value_parser!(u64))
-                .conflicts_with("since")
-                .help("First the newest N events of each topic's history"),
-            Arg::new("since")
-                .long("since")
-                .value_name("EPOCH:SEQ")
-                .value_parser(Since::parse)
-                .help("First what followed this event; --verbose shows where a topic is"),
-            verbose("Say on standard error what is subscribed to, as EPOCH:SEQ"),
-        ])
-        .args(ClientSettings::flags())
-}
-
-fn pub_command() -> Command {
-    Command::new("pub")
-        .about("Publish one message, or each line of standard input as one")
-        .arg(
-            Arg::new("topic")
-                .value_name("TOPIC")
-                .required(true)
-                .help("Where to publish"),
-        )
-        .arg(
-            Arg::new("payload")
-                .value_name("PAYLOAD")
-                .allow_hyphen_values(true)
-                .help("JSON, or else text; - or nothing reads standard input"),
-        )
-        .arg(verbose(
-            "Print how many were published, and their sequence numbers",
-        ))
-        .args(ClientSettings::flags())
-}
-
-fn shell_command() -> Command {
-    Command::new("shell")
-        .about("Talk to a broker line by line; reads commands from a pipe too")
-        .args(ClientSettings::flags())
-}
-
-fn verbose(help: &'static str) -> Arg {
-    Arg::new("verbose")
-        .short('v')
-        .long("verbose")
-        .action(ArgAction::SetTrue)
-        .help(help)
-}
-
-fn run_health(args: &ArgMatches, runtime: &Runtime) -> ExitCode {
+fn run_health(args: &ArgMatches, runtime: &Runtime) -> Result<(), Failure> {
     let url = match args.get_one::<String>("url") {
-        Some(url) => Ok(url.clone()),
-        None => local_url(&process_env),
+        Some(url) => url.clone(),
+        None => local_url(&process_env).map_err(Failure::Settings)?,
     };
-    match url {
-        Ok(url) => exit_code(runtime.block_on(health::health(&url, &mut io::stdout()))),
-        Err(errors) => {
-            for error in &errors {
-                complain(error);
-            }
-            ExitCode::FAILURE
-        }
-    }
+    runtime.block_on(health::health(&url, &mut io::stdout()))
 }
 
-fn run_sub(args: &ArgMatches, runtime: &Runtime) -> Result<(), Failure> {
+fn run_sub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> Result<(), Failure> {
+    let all = |name: &str| args.get_many(name).into_iter().flatten().cloned();
     let subscription = Subscription {
-        topics: args
-            .get_many("topic")
+        topics: all("topic").collect(),
+        last: args.get_one("last").copied(),
+        starts: args
+            .get_many("since")
             .into_iter()
             .flatten()
             .cloned()
             .collect(),
-        last: args.get_one("last").copied(),
-        since: args.get_one("since").cloned(),
+        reconnect: args.get_flag("reconnect"),
         verbose: args.get_flag("verbose"),
     };
-    let settings = ClientSettings::load(args, &process_env);
     let (mut out, mut notices) = (io::stdout(), io::stderr());
     runtime.block_on(async {
         tokio::select! {
-            ended = subscribe::subscribe(&settings, &subscription, &mut out, &mut notices) => ended,
-            interrupt = tokio::signal::ctrl_c() => Ok(interrupt?),
+            ended = subscribe::subscribe(settings, &subscription, &mut out, &mut notices) => ended,
+            interrupt = tokio::signal::ctrl_c() => Err(interrupt.map_or_else(Failure::Output, |()| Failure::Interrupted)),
+            () = reader_gone() => Ok(()),
         }
     })
 }
 
-fn run_pub(args: &ArgMatches, runtime: &Runtime) -> Result<(), Failure> {
-    let settings = ClientSettings::load(args, &process_env);
+/// Resolves when nobody can read standard output any more: on a quiet topic no write would show it.
+async fn reader_gone() {
+    let (gone, is_gone) = oneshot::channel();
+    // Blocks for as long as there is a reader, and ends with the process. A file has none that could go.
+    let watching = std::thread::Builder::new().spawn(move || {
+        let output = io::stdout();
+        // Errors and hang-ups are always reported; nothing else is asked for.
+        let mut polled = [PollFd::new(&output, PollFlags::empty())];
+        while poll(&mut polled, None) == Err(Errno::INTR) {}
+        gone.send(()).ok();
+    });
+    if watching.is_err() || is_gone.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn run_pub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> Result<(), Failure> {
     let topic: &String = args.get_one("topic").expect("clap requires it");
     let payload = args.get_one::<String>("payload").map(String::as_str);
-    if payload.is_none() && io::stdin().is_terminal() {
+    let file = args.get_one::<String>("file").map(String::as_str);
+    let format = if args.get_flag("json") {
+        Format::Json
+    } else {
+        Format::JsonOrText
+    };
+    if payload.or(file).is_none() && io::stdin().is_terminal() {
         return Err(Failure::NoPayload);
     }
+    let mut notices = io::stderr();
+    let file = file.map(read_file).transpose()?;
+    let one = payload.filter(|payload| *payload != "-").map(str::as_bytes);
     let published = runtime.block_on(async {
-        match payload {
-            None | Some("-") => {
-                let lines = tokio::io::BufReader::new(tokio::io::stdin());
-                publish::publish_lines(&settings, topic, lines, &mut io::stderr()).await
-            }
-            Some(payload) => {
-                publish::publish_one(&settings, topic, payload, &mut io::stderr()).await
-            }
+        if let Some(payload) = file.as_deref().or(one) {
+            publish::publish_one(settings, topic, payload, format, &mut notices).await
+        } else {
+            let lines = tokio::io::BufReader::new(tokio::io::stdin());
+            publish::publish_lines(settings, topic, lines, format, &mut notices).await
         }
     })?;
     if args.get_flag("verbose") {
@@ -240,21 +204,75 @@ fn run_pub(args: &ArgMatches, runtime: &Runtime) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_shell(args: &ArgMatches, runtime: &Runtime) -> ExitCode {
-    let settings = ClientSettings::load(args, &process_env);
-    exit_code(runtime.block_on(shell::shell(&settings, history_file(&process_env))))
+/// A file, or standard input, as far as a message may be long and a byte more.
+fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if path == "-" {
+        io::stdin()
+            .take(MESSAGE_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MESSAGE_BYTES_MAX + 1).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::File(path.to_owned(), error))?;
+    Ok(bytes)
+}
+
+fn run_topics(settings: &ClientSettings, runtime: &Runtime) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    for topic in runtime.block_on(topics::list(settings))? {
+        writeln!(out, "{topic}")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Creates or deletes each topic, whatever becomes of the others.
+fn run_each(
+    name: &str,
+    args: &ArgMatches,
+    settings: &ClientSettings,
+    runtime: &Runtime,
+) -> Result<(), Failure> {
+    let mut last = Ok(());
+    for topic in args.get_many::<String>("topic").into_iter().flatten() {
+        let done = runtime.block_on(async {
+            match name {
+                "create" => topics::create(settings, topic).await,
+                _ => topics::delete(settings, topic).await,
+            }
+        });
+        if let Err(failure) = done {
+            complain(&format_args!("cannot {name} '{topic}': {failure}"));
+            last = Err(Failure::Told(Box::new(failure)));
+        }
+    }
+    last
 }
 
 /// A reader that went away, as `head` does, has seen what it wanted: that is success.
-fn exit_code(result: Result<(), Failure>) -> ExitCode {
+fn exit_code(result: Result<(), Failure>, gave_key: bool) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
+        Err(Failure::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
+        Err(Failure::Settings(errors)) => {
+            for error in &errors {
+                complain(error);
+            }
+            ExitCode::FAILURE
+        }
         Err(failure) => {
-            complain(&failure);
-            if let Some(advice) = failure.advice() {
+            let failure = match failure {
+                Failure::Told(failure) => *failure,
+                failure => {
+                    complain(&failure);
+                    failure
+                }
+            };
+            if let Some(advice) = failure.advice(gave_key) {
                 complain(&advice);
             }
             ExitCode::FAILURE
@@ -262,10 +280,7 @@ fn exit_code(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the lines that say why a client failed, and what to do"
-)]
+/// Says why a client failed, and what to do. Nobody may be there to hear it, and that changes nothing.
 fn complain(error: &dyn std::fmt::Display) {
-    eprintln!("shardcast: {error}");
+    writeln!(io::stderr(), "shardcast: {error}").ok();
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::time::{sleep, timeout};
 
 use crate::config::client::ClientSettings;
@@ -22,6 +22,32 @@ const IN_FLIGHT_MAX: u64 = 64;
 /// How long a server may owe an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest line or file that is read: no server takes a longer message.
+pub(super) const MESSAGE_BYTES_MAX: u64 = 16 << 20;
+
+/// What may be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// JSON as it stands, anything else as a JSON string.
+    JsonOrText,
+    /// Nothing but JSON.
+    Json,
+}
+
+impl Format {
+    /// The message that some bytes are, or what is wrong with them.
+    fn message(self, bytes: &[u8]) -> Result<Message, String> {
+        if bytes.len() as u64 > MESSAGE_BYTES_MAX {
+            return Err(format!("longer than {MESSAGE_BYTES_MAX} bytes"));
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
+        match self {
+            Self::JsonOrText => Ok(Message::new(text)),
+            Self::Json => Message::json(text).map_err(|error| format!("not JSON: {error}")),
+        }
+    }
+}
+
 /// What the server has acked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Published {
@@ -34,34 +60,80 @@ pub(super) struct Published {
 pub(super) async fn publish_one(
     settings: &ClientSettings,
     topic: &str,
-    payload: &str,
+    payload: &[u8],
+    format: Format,
     notices: &mut dyn Write,
 ) -> Result<Published, Failure> {
+    let message = format.message(payload).map_err(Failure::Payload)?;
     let mut publisher = Publisher::connect(settings, topic).await?;
-    publisher.publish(payload).await?;
-    publisher.finish(notices).await
+    publisher.publish(message).await?;
+    publisher.finish(notices).await?;
+    publisher.leave().await
 }
 
-/// Publishes each line until there are no more, or one is refused; then nothing more is read.
+/// Publishes each line until there are no more, or one is refused or is no message; then nothing more is read, and
+/// what came before it is published.
 pub(super) async fn publish_lines(
     settings: &ClientSettings,
     topic: &str,
-    lines: impl AsyncBufRead + Unpin,
+    mut lines: impl AsyncBufRead + Unpin,
+    format: Format,
     notices: &mut dyn Write,
 ) -> Result<Published, Failure> {
     let mut publisher = Publisher::connect(settings, topic).await?;
-    let mut lines = lines.lines();
+    let mut line = Vec::new();
+    let mut wrong = None;
     while publisher.refused.is_none() {
         tokio::select! {
-            line = lines.next_line(), if publisher.in_flight < IN_FLIGHT_MAX => match line.map_err(Failure::Input)? {
-                Some(line) => publisher.publish(&line).await?,
-                None => break,
+            read = read_line(&mut lines, &mut line), if publisher.in_flight < IN_FLIGHT_MAX => {
+                if !read.map_err(Failure::Input)? {
+                    break;
+                }
+                match format.message(&line) {
+                    Ok(message) => publisher.publish(message).await?,
+                    Err(why) => {
+                        wrong = Some(why);
+                        break;
+                    }
+                }
+                line.clear();
             },
             answer = publisher.receiver.next() => publisher.note(&answer?, notices)?,
             () = sleep(ANSWER_TIMEOUT), if publisher.in_flight > 0 => break, // The end is where that is reported.
         }
     }
-    publisher.finish(notices).await
+    let finished = publisher.finish(notices).await;
+    if let (Ok(()), Some(why)) = (&finished, wrong) {
+        let (line, so_far) = (publisher.sent + 1, publisher.published.brief());
+        publisher.leave().await?;
+        return Err(Failure::Line {
+            line,
+            why,
+            published: so_far,
+        });
+    }
+    if (finished.is_err() || publisher.refused.is_some()) && publisher.published.messages > 0 {
+        writeln!(notices, "shardcast: {}", publisher.published.brief()).ok();
+    }
+    finished?;
+    publisher.leave().await
+}
+
+/// Reads on to the end of a line, without which it stands in `line`; `false` where there are no more. What was read
+/// when this is dropped is kept in `line`.
+async fn read_line(
+    lines: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> std::io::Result<bool> {
+    // One byte more than is allowed shows that a line is too long, and none after it is read.
+    let room = (MESSAGE_BYTES_MAX + 2).saturating_sub(line.len() as u64);
+    let read = lines.take(room).read_until(b'\n', line).await?;
+    if line.last() == Some(&b'\n') {
+        line.pop();
+        line.pop_if(|last| *last == b'\r');
+        return Ok(true);
+    }
+    Ok(read > 0 || !line.is_empty())
 }
 
 /// A connection, and what is still to be answered on it.
@@ -92,25 +164,30 @@ impl<'a> Publisher<'a> {
     }
 
     /// Fewer messages are in flight than the connection queues, so this does not wait for the server.
-    async fn publish(&mut self, payload: &str) -> Result<(), Failure> {
+    async fn publish(&mut self, message: Message) -> Result<(), Failure> {
         self.sent += 1;
         self.in_flight += 1;
         let request_id = self.sent.to_string();
         let command = Command::Publish {
             topic: self.topic,
-            message: Message::new(payload),
+            message,
             request_id: &request_id,
         };
         Ok(self.sender.send(command.to_json()).await?)
     }
 
     /// Waits for every answer that is still owed.
-    async fn finish(mut self, notices: &mut dyn Write) -> Result<Published, Failure> {
+    async fn finish(&mut self, notices: &mut dyn Write) -> Result<(), Failure> {
         while self.in_flight > 0 {
             let answer = timeout(ANSWER_TIMEOUT, self.receiver.next()).await;
             let answer = answer.map_err(|_| Failure::NoAnswer(ANSWER_TIMEOUT.as_secs()))?;
             self.note(&answer?, notices)?;
         }
+        Ok(())
+    }
+
+    /// Takes leave of the server. What it has refused is an error.
+    async fn leave(self) -> Result<Published, Failure> {
         self.sender.close(self.receiver).await;
         match self.refused {
             None => Ok(self.published),
@@ -123,7 +200,7 @@ impl<'a> Publisher<'a> {
             return Ok(());
         };
         if let Some(notice) = answer.notice() {
-            writeln!(notices, "shardcast: {notice}")?;
+            writeln!(notices, "shardcast: {notice}").ok();
             return Ok(());
         }
         match (answer.kind, answer.error) {
@@ -146,6 +223,16 @@ impl<'a> Publisher<'a> {
 }
 
 impl Published {
+    /// The same in as few words as fit behind an error.
+    fn brief(&self) -> String {
+        match (self.first_seq, self.last_seq) {
+            (Some(first), Some(last)) => {
+                format!("published {}, seq {first} to {last}", self.messages)
+            }
+            _ => format!("published {}", self.messages),
+        }
+    }
+
     fn count(&mut self, seq: Option<u64>) {
         self.messages += 1;
         self.first_seq = self.first_seq.or(seq);
@@ -173,8 +260,14 @@ mod tests {
     use super::*;
 
     async fn publish(server: &TestServer, topic: &str, lines: &str) -> Result<String, String> {
-        let published =
-            publish_lines(&server.settings(), topic, lines.as_bytes(), &mut Vec::new()).await;
+        let published = publish_lines(
+            &server.settings(),
+            topic,
+            lines.as_bytes(),
+            Format::JsonOrText,
+            &mut Vec::new(),
+        )
+        .await;
         published
             .map(|published| published.to_string())
             .map_err(|failure| failure.to_string())
@@ -200,15 +293,52 @@ mod tests {
     #[tokio::test]
     async fn one_message_is_published_and_acked() {
         let server = TestServer::start(contract()).await;
-        let published = publish_one(&server.settings(), "t", "hello", &mut Vec::new())
-            .await
-            .expect("acked");
+        let published = publish_one(
+            &server.settings(),
+            "t",
+            b"hello",
+            Format::JsonOrText,
+            &mut Vec::new(),
+        )
+        .await
+        .expect("acked");
         assert_eq!(published.to_string(), "published 1 message, seq 1");
         assert_eq!(server.commands()[0]["message"]["payload"], "hello");
         assert_eq!(
             publish(&server, "t", "").await.as_deref(),
             Ok("published 0 messages")
         );
+    }
+
+    #[tokio::test]
+    async fn a_bad_line_ends_it_after_those_before() {
+        for (format, bad, why) in [
+            (Format::JsonOrText, &b"\xff"[..], "line 3: not UTF-8; "),
+            (Format::Json, b"hello", "line 3: not JSON: "),
+        ] {
+            let server = TestServer::start(contract()).await;
+            let lines = [b"1\n{}\r\n", bad, b"\n4\n"].concat();
+            let settings = server.settings();
+            let error = publish_lines(&settings, "t", &*lines, format, &mut Vec::new())
+                .await
+                .expect_err("a bad line")
+                .to_string();
+            assert!(error.starts_with(why), "{error}");
+            assert!(error.ends_with("; published 2, seq 1 to 2"), "{error}");
+            assert_eq!(server.commands().len(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_does_not_end_is_not_read_for_ever() {
+        let server = TestServer::start(contract()).await;
+        let endless = tokio::io::BufReader::new(tokio::io::repeat(b'x'));
+        let settings = server.settings();
+        let error = publish_lines(&settings, "t", endless, Format::JsonOrText, &mut Vec::new())
+            .await
+            .expect_err("too long");
+        let text = "line 1: longer than 16777216 bytes; published 0";
+        assert_eq!(error.to_string(), text);
     }
 
     #[tokio::test]

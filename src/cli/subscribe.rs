@@ -1,19 +1,32 @@
 //! `shardcast sub`: prints events for a pipe.
+//!
+//! Events go to one side, what a person should know to the other. With `--reconnect` a connection that is lost is
+//! made again, and each topic goes on behind the last event that was printed; see [`position`](super::position).
 
 use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::config::client::ClientSettings;
 
 use super::Failure;
 use super::client::{ClientReceiver, ClientSender, connect};
-use super::message::{Command, ErrorBody, Kind, ServerMessage, Since};
+use super::message::{Command, ErrorBody, Kind, ServerMessage, Start};
+use super::position::Positions;
+
+/// The first pause before another connection, and the longest one.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// What to subscribe to.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) topics: Vec<String>,
     pub(super) last: Option<u64>,
-    pub(super) since: Option<Since>,
+    pub(super) starts: Vec<Start>,
+    pub(super) reconnect: bool,
     pub(super) verbose: bool,
 }
 
@@ -24,83 +37,171 @@ pub(super) async fn subscribe(
     out: &mut dyn Write,
     notices: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let (sender, receiver) = connect(settings).await?;
-    // Both go on at once: replayed events may fill the way back before the last topic is asked for.
-    tokio::select! {
-        ended = print_all(receiver, subscription.verbose, out, notices) => ended,
-        () = ask_for_all(&sender, subscription) => Ok(()),
+    let topics = subscription.topics.iter().map(String::as_str);
+    let positions = Positions::new(topics, subscription.last, &subscription.starts);
+    let mut session = Session {
+        positions: positions.map_err(Failure::Start)?,
+        verbose: subscription.verbose,
+        is_subscribed: false,
+        was_subscribed: false,
+        out,
+        notices,
+    };
+    let mut failures = 0;
+    loop {
+        let Err(failure) = session.run(settings).await else {
+            return Ok(());
+        };
+        if !subscription.reconnect || !session.is_passing(&failure) {
+            return Err(failure);
+        }
+        failures = if session.is_subscribed {
+            0
+        } else {
+            failures + 1
+        };
+        let pause = retry_pause(failures, Uuid::new_v4().as_u128());
+        let seconds = pause.as_secs_f64();
+        let notices = &mut session.notices;
+        writeln!(
+            notices,
+            "shardcast: {failure}; trying again in {seconds:.1} s"
+        )
+        .ok();
+        sleep(pause).await;
+    }
+}
+
+/// The pause before the next connection: twice as long each time, and between half and all of that, so that the
+/// clients of a broker that was started again do not come all at once.
+fn retry_pause(failures: u32, random: u128) -> Duration {
+    let whole = RETRY_PAUSE_MIN
+        .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX))
+        .min(RETRY_PAUSE_MAX);
+    let thousandths = u32::try_from(random % 500).unwrap_or_default() + 500;
+    whole.saturating_mul(thousandths) / 1000
+}
+
+/// What outlives a connection.
+struct Session<'a> {
+    positions: Positions,
+    verbose: bool,
+    /// On this connection; on an earlier one.
+    is_subscribed: bool,
+    was_subscribed: bool,
+    out: &'a mut dyn Write,
+    /// Nobody may be there to hear them, and that changes nothing.
+    notices: &'a mut dyn Write,
+}
+
+impl Session<'_> {
+    async fn run(&mut self, settings: &ClientSettings) -> Result<(), Failure> {
+        self.was_subscribed |= std::mem::take(&mut self.is_subscribed);
+        let (sender, receiver) = connect(settings).await?;
+        let commands = self.commands();
+        // Both go on at once: replayed events may fill the way back before the last topic is asked for.
+        tokio::select! {
+            ended = self.print_all(receiver) => ended,
+            () = ask_for_all(&sender, commands) => Ok(()),
+        }
+    }
+
+    /// Whether another connection may do better. A broker that was started again has no topics until they are created.
+    fn is_passing(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Client(error) => error.is_passing(),
+            Failure::Server { code, .. } => match code.as_str() {
+                "TOPIC_NOT_FOUND" => self.is_subscribed || self.was_subscribed,
+                code => code == "UNAVAILABLE",
+            },
+            _ => false,
+        }
+    }
+
+    fn commands(&self) -> Vec<String> {
+        let topics = (1_u64..).zip(self.positions.topics());
+        let command = |(n, (topic, last_n, since)): (u64, (&str, _, Option<_>))| {
+            let request_id = n.to_string();
+            let command = Command::Subscribe {
+                topic,
+                last_n,
+                since: since.as_ref(),
+                request_id: &request_id,
+            };
+            command.to_json()
+        };
+        topics.map(command).collect()
+    }
+
+    async fn print_all(&mut self, mut receiver: ClientReceiver) -> Result<(), Failure> {
+        loop {
+            let text = receiver.next().await?;
+            let Some(message) = ServerMessage::parse(&text) else {
+                writeln!(self.notices, "shardcast: not understood: {text}").ok();
+                continue;
+            };
+            match message.kind {
+                Kind::Event => self.print_event(&message, &text)?,
+                Kind::Ack => self.note_ack(&message),
+                Kind::Error | Kind::Info => self.note(message)?,
+                Kind::Pong | Kind::Unknown => {}
+            }
+        }
+    }
+
+    /// The event as it came. A line end can only be white space between JSON tokens, of the publisher's making; as a
+    /// blank it means the same and leaves one event on one line.
+    fn print_event(&mut self, event: &ServerMessage<'_>, text: &str) -> io::Result<()> {
+        if let (Some(topic), Some(seq)) = (&event.topic, event.seq)
+            && let Some(lost) = self.positions.pass(topic, seq)
+        {
+            writeln!(self.notices, "shardcast: '{topic}': {lost} are lost").ok();
+        }
+        writeln!(self.out, "{}", text.replace(['\n', '\r'], " "))?;
+        self.out.flush()
+    }
+
+    fn note_ack(&mut self, ack: &ServerMessage<'_>) {
+        self.is_subscribed = true;
+        let (Some(topic), Some(epoch), Some(seq)) = (&ack.topic, &ack.epoch, ack.seq) else {
+            return;
+        };
+        if let Some(gap) = self.positions.start(topic, epoch, seq, ack.recovered) {
+            writeln!(self.notices, "shardcast: '{topic}' {gap}").ok();
+        }
+        if self.verbose {
+            writeln!(self.notices, "shardcast: '{topic}' is at {epoch}:{seq}").ok();
+        }
+    }
+
+    fn note(&mut self, message: ServerMessage<'_>) -> Result<(), Failure> {
+        match (message.notice(), message.error) {
+            (Some(notice), _) => {
+                writeln!(self.notices, "shardcast: {notice}").ok();
+            }
+            (None, Some(ErrorBody { code, message })) => {
+                return Err(Failure::Server { code, message });
+            }
+            (None, None) => {}
+        }
+        if message.msg.as_deref() == Some("topic_deleted")
+            && let Some(topic) = &message.topic
+            && self.positions.end(topic)
+        {
+            return Err(Failure::Deleted);
+        }
+        Ok(())
     }
 }
 
 /// Asks for each topic and then never ends: from there on it is the other side that has something to say.
-async fn ask_for_all(sender: &ClientSender, subscription: &Subscription) {
-    for (n, topic) in (1_u64..).zip(&subscription.topics) {
-        let request_id = n.to_string();
-        let command = Command::Subscribe {
-            topic,
-            last_n: subscription.last,
-            since: subscription.since.as_ref(),
-            request_id: &request_id,
-        };
-        if sender.send(command.to_json()).await.is_err() {
+async fn ask_for_all(sender: &ClientSender, commands: Vec<String>) {
+    for command in commands {
+        if sender.send(command).await.is_err() {
             break; // The reader knows why.
         }
     }
     std::future::pending::<()>().await;
-}
-
-async fn print_all(
-    mut receiver: ClientReceiver,
-    verbose: bool,
-    out: &mut dyn Write,
-    notices: &mut dyn Write,
-) -> Result<(), Failure> {
-    loop {
-        let text = receiver.next().await?;
-        let Some(message) = ServerMessage::parse(&text) else {
-            writeln!(notices, "shardcast: not understood: {text}")?;
-            continue;
-        };
-        match message.kind {
-            Kind::Event => print_event(&text, out)?,
-            Kind::Ack => print_position(&message, verbose, notices)?,
-            Kind::Error | Kind::Info => match (message.notice(), message.error) {
-                (Some(notice), _) => writeln!(notices, "shardcast: {notice}")?,
-                (None, Some(ErrorBody { code, message })) => {
-                    return Err(Failure::Server { code, message });
-                }
-                (None, None) => {}
-            },
-            Kind::Pong | Kind::Unknown => {}
-        }
-    }
-}
-
-/// The event as it came. A line end can only be white space between JSON tokens, of the publisher's making; as a blank
-/// it means the same and leaves one event on one line.
-fn print_event(text: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", text.replace(['\n', '\r'], " "))?;
-    out.flush()
-}
-
-fn print_position(
-    ack: &ServerMessage<'_>,
-    verbose: bool,
-    notices: &mut dyn Write,
-) -> io::Result<()> {
-    let topic = ack.topic.as_deref().unwrap_or("?");
-    if ack.recovered == Some(false) {
-        writeln!(
-            notices,
-            "shardcast: '{topic}' does not reach back that far: what it kept follows"
-        )?;
-    }
-    match (&ack.epoch, ack.seq) {
-        (Some(epoch), Some(seq)) if verbose => {
-            writeln!(notices, "shardcast: '{topic}' is at {epoch}:{seq}")
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -129,7 +230,8 @@ mod tests {
         Subscription {
             topics,
             last: None,
-            since: None,
+            starts: Vec::new(),
+            reconnect: false,
             verbose: false,
         }
     }
@@ -157,7 +259,6 @@ mod tests {
                     r#"{"type":"error","error":{"code":"SLOW_CONSUMER","message":"3 dropped"},"ts":"x","dropped":3}"#,
                 ),
                 event("a", 12, "[\n1,\r\n2]"),
-                text(r#"{"type":"info","topic":"a","msg":"topic_deleted","ts":"x"}"#),
                 Answer::Close(1001, "bye"),
             ]
         });
@@ -167,10 +268,7 @@ mod tests {
             "{\"type\":\"event\",\"topic\":\"a\",\"message\":{\"id\":\"i\",\"payload\":{\"b\":  1.0}},\"ts\":\"x\",\"seq\":8}\n\
              {\"type\":\"event\",\"topic\":\"a\",\"message\":{\"id\":\"i\",\"payload\":[ 1,  2]},\"ts\":\"x\",\"seq\":12}\n"
         );
-        assert_eq!(
-            notices,
-            "shardcast: 3 dropped\nshardcast: topic 'a' was deleted\n"
-        );
+        assert_eq!(notices, "shardcast: 3 dropped\n");
         assert_eq!(ended, "the server closed the connection (code 1001: bye)");
     }
 
@@ -183,11 +281,11 @@ mod tests {
             )],
         })
         .await;
-        let since = Some(Since::parse("9f:5").expect("a position"));
+        let starts = vec![Start::parse("9f:5").expect("a position")];
         let (_, notices, _) = subscribe_to(
             &server,
             Subscription {
-                since,
+                starts,
                 verbose: true,
                 ..topics(&["a", "b"])
             },
@@ -203,6 +301,80 @@ mod tests {
             (&commands[1]["topic"], &commands[1]["request_id"]),
             (&"b".into(), &"2".into())
         );
+    }
+
+    #[tokio::test]
+    async fn it_ends_with_the_last_of_its_topics() {
+        let server = TestServer::start(|command| {
+            let topic = command["topic"].as_str().unwrap_or_default();
+            let deleted =
+                format!(r#"{{"type":"info","topic":"{topic}","msg":"topic_deleted","ts":"x"}}"#);
+            vec![event(topic, 1, "1"), Answer::Text(deleted)]
+        })
+        .await;
+        let (out, notices, ended) = subscribe_to(&server, topics(&["a", "b"])).await;
+        assert_eq!(out.lines().count(), 2);
+        assert_eq!(
+            notices,
+            "shardcast: topic 'a' was deleted\nshardcast: topic 'b' was deleted\n"
+        );
+        assert_eq!(ended, "there is nothing left to subscribe to");
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_behind_what_it_has_printed() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let server = TestServer::start(move |_| {
+            let ack = |more: &str| {
+                text(&format!(
+                    r#"{{"type":"ack","request_id":"1","topic":"a","status":"ok","ts":"x","epoch":"9f",{more}}}"#
+                ))
+            };
+            match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => vec![ack(r#""seq":7"#), event("a", 8, "1"), Answer::Vanish],
+                1 => vec![ack(r#""seq":9,"recovered":true"#), event("a", 9, "1"), Answer::Close(1001, "")],
+                2 => vec![ack(r#""seq":20,"recovered":false"#), event("a", 15, "1"), Answer::Vanish],
+                _ => vec![Answer::Close(1008, "enough")],
+            }
+        })
+        .await;
+        let subscription = Subscription {
+            reconnect: true,
+            ..topics(&["a"])
+        };
+        let (out, notices, ended) = subscribe_to(&server, subscription).await;
+        assert_eq!(out.lines().count(), 3);
+        assert!(
+            notices.contains("'a' does not reach back that far"),
+            "{notices}"
+        );
+        assert!(notices.contains("'a': 10 to 14 are lost"), "{notices}");
+        assert_eq!(
+            notices.matches("; trying again in ").count(),
+            3,
+            "{notices}"
+        );
+        assert_eq!(
+            ended,
+            "the server closed the connection (code 1008: enough)"
+        );
+        let since: Vec<_> = server
+            .commands()
+            .iter()
+            .map(|command| command["since"]["seq"].clone())
+            .collect();
+        assert_eq!(
+            since,
+            [serde_json::Value::Null, 8.into(), 9.into(), 15.into()]
+        );
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_are_spread() {
+        let pause = |failures, random| retry_pause(failures, random).as_millis();
+        assert_eq!((pause(0, 0), pause(0, 499)), (250, 499));
+        assert_eq!((pause(1, 0), pause(3, 0)), (500, 2000));
+        assert_eq!((pause(20, 0), pause(u32::MAX, 0)), (15_000, 15_000));
     }
 
     #[tokio::test]
@@ -246,6 +418,19 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[tokio::test]
+    async fn notices_that_nobody_hears_do_not_end_it() {
+        let server = TestServer::start(|_| {
+            let slow = r#"{"type":"error","error":{"code":"SLOW_CONSUMER","message":"3 dropped"},"ts":"x"}"#;
+            vec![text(slow), event("a", 4, "1"), Answer::Close(1001, "")]
+        })
+        .await;
+        let mut out = Vec::new();
+        let ended = subscribe(&server.settings(), &topics(&["a"]), &mut out, &mut Closed).await;
+        assert!(matches!(ended, Err(Failure::Client(_))));
+        assert!(!out.is_empty());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! A server that says what a test wants to hear, made with tungstenite: neither our decoder nor fastwebsockets.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -69,6 +70,7 @@ impl TestServer {
             url: self.url.clone(),
             client_id: None,
             api_key: None,
+            silence_max: Duration::from_secs(90),
         }
     }
 
@@ -121,7 +123,7 @@ pub(super) fn contract() -> impl FnMut(&Value) -> Vec<Answer> + Clone {
                     r#"{{"type":"event","topic":{topic},"message":{message},"ts":"x","seq":{seq}}}"#
                 );
                 let ack = ack(&format!(
-                    r#","seq":{seq},"matched":{},"dropped":0"#,
+                    r#","seq":{seq},"matched":{}"#,
                     u8::from(subscribed)
                 ));
                 [ack]

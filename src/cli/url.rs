@@ -7,6 +7,8 @@ use hyper::Uri;
 /// The path of the broker's WebSocket, for a URL that names only the server.
 const SOCKET_PATH: &str = "/ws";
 
+const HTTP_EXAMPLE: &str = "http://127.0.0.1:8080";
+
 /// A server and what is asked of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerUrl {
@@ -32,9 +34,24 @@ impl ServerUrl {
         Self::parse(url, "ws", SOCKET_PATH, "ws://127.0.0.1:8080/ws")
     }
 
-    /// The health of a broker: `http://host[:port][/path]`.
+    /// The health of a broker: `http://host[:port][/path]`, or beside the WebSocket of a `ws://` URL.
     pub(super) fn health(url: &str) -> Result<Self, UrlError> {
-        Self::parse(url, "http", "/health", "http://127.0.0.1:8080")
+        if url.starts_with("ws:") {
+            return Self::rest(url, "/health");
+        }
+        Self::parse(url, "http", "/health", HTTP_EXAMPLE)
+    }
+
+    /// A path of the broker whose WebSocket, or whose root, is at `url`.
+    pub(super) fn rest(url: &str, path: &str) -> Result<Self, UrlError> {
+        let scheme = if url.starts_with("ws:") { "ws" } else { "http" };
+        let server = Self::parse(url, scheme, "/", HTTP_EXAMPLE)?;
+        let base = server.target.split('?').next().unwrap_or_default();
+        let base = base.strip_suffix(SOCKET_PATH).unwrap_or(base);
+        Ok(Self {
+            target: format!("{}{path}", base.trim_end_matches('/')),
+            ..server
+        })
     }
 
     /// The same URL with one more query parameter.
@@ -85,7 +102,7 @@ impl ServerUrl {
 }
 
 /// Everything but RFC 3986's unreserved characters as `%XX`.
-fn percent_encode(text: &str, out: &mut String) {
+pub(super) fn percent_encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
@@ -121,6 +138,18 @@ mod tests {
             ServerUrl::health("http://a:1").expect("a URL").target,
             "/health"
         );
+    }
+
+    #[test]
+    fn rest_is_beside_the_web_socket() {
+        let rest = |url: &str| ServerUrl::rest(url, "/topics").expect("a URL").target;
+        assert_eq!(rest("ws://a:8080/ws?x=1"), "/topics");
+        assert_eq!(rest("ws://a"), "/topics");
+        assert_eq!(rest("http://a/"), "/topics");
+        assert_eq!(rest("ws://a/proxy/ws"), "/proxy/topics");
+        let health = |url: &str| ServerUrl::health(url).expect("a URL").target;
+        assert_eq!(health("ws://a/ws"), "/health");
+        assert_eq!(health("http://a/proxy/health"), "/proxy/health");
     }
 
     #[test]

@@ -4,14 +4,18 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Arg, ArgMatches};
+use clap::{Arg, ArgMatches, value_parser};
 
 use super::Config;
-use super::rule::SettingError;
+use super::rule::{DAY_SEC, SettingError};
 
 /// Where the broker is when nothing says otherwise.
 const DEFAULT_URL: &str = "ws://127.0.0.1:8080/ws";
+
+/// Three heartbeats of a broker with its defaults.
+const DEFAULT_SILENCE_SEC: u64 = 90;
 
 type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -24,11 +28,13 @@ pub struct ClientSettings {
     pub client_id: Option<String>,
     /// The key, where the broker wants one.
     pub api_key: Option<String>,
+    /// How long the broker may send nothing at all before its connection counts as dead.
+    pub silence_max: Duration,
 }
 
 impl ClientSettings {
     /// The flags of every client, for a clap command.
-    pub fn flags() -> [Arg; 3] {
+    pub fn flags() -> [Arg; 4] {
         let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
         [
             flag("url")
@@ -40,18 +46,27 @@ impl ClientSettings {
             flag("api-key")
                 .value_name("KEY")
                 .help("Key, where the broker asks for one [SHARDCAST_API_KEY]"),
+            flag("timeout")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(2..=DAY_SEC))
+                .help(format!(
+                    "Silence of the broker after which it is given up [{DEFAULT_SILENCE_SEC}]"
+                )),
         ]
     }
 
     /// Reads the flags, then the environment; an empty variable counts as not set.
     pub fn load(args: &ArgMatches, env: Env<'_>) -> Self {
-        let flag = |name: &str| args.get_one::<String>(name).cloned();
+        // Not every subcommand has each of them.
+        let flag = |name: &str| args.try_get_one::<String>(name).ok().flatten().cloned();
+        let silence_sec = args.try_get_one("timeout").ok().flatten().copied();
         Self {
             url: flag("url")
                 .or_else(|| variable(env, "SHARDCAST_URL"))
                 .unwrap_or_else(|| DEFAULT_URL.to_owned()),
             client_id: flag("client-id"),
             api_key: flag("api-key").or_else(|| variable(env, "SHARDCAST_API_KEY")),
+            silence_max: Duration::from_secs(silence_sec.unwrap_or(DEFAULT_SILENCE_SEC)),
         }
     }
 }
@@ -62,12 +77,16 @@ impl fmt::Debug for ClientSettings {
             .field("url", &self.url)
             .field("client_id", &self.client_id)
             .field("api_key", &self.api_key.as_ref().map(|_| "(hidden)"))
+            .field("silence_max", &self.silence_max)
             .finish()
     }
 }
 
-/// The URL under which this machine reaches a broker started with the same environment.
+/// The URL under which this machine reaches a broker started with the same environment, unless `SHARDCAST_URL` says.
 pub fn local_url(env: Env<'_>) -> Result<String, Vec<SettingError>> {
+    if let Some(url) = variable(env, "SHARDCAST_URL") {
+        return Ok(url);
+    }
     let config = Config::from_sources(&|_| None, env)?;
     let host = match config.host {
         IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -142,6 +161,10 @@ mod tests {
         );
         assert_eq!(url(&[("HOST", "10.0.0.7")]), "http://10.0.0.7:8080");
         assert!(local_url(&lookup(&[("PORT", "x")])).is_err());
+        assert_eq!(
+            url(&[("SHARDCAST_URL", "ws://a/ws"), ("PORT", "x")]),
+            "ws://a/ws"
+        );
     }
 
     #[test]

@@ -96,7 +96,7 @@ settings! {
         connections_max: Option<usize> = optional("MAX_CONNECTIONS", "0", 0..=10_000_000, "CONNECTIONS");
         /// Most connections that have still to send their key; 0 is a quarter of `MAX_CONNECTIONS`, at least 128.
         unauthenticated_max: Option<usize> = optional("UNAUTHENTICATED_MAX", "0", 0..=10_000_000, "CONNECTIONS");
-        /// Most sockets that are not WebSockets; one more closes the longest silent. 0 is a tenth of the open files, 16 to 16384.
+        /// Most sockets that are not `WebSocket`s; one more closes the longest silent. 0 is a tenth of the open files, 16 to 16384.
         http_connections_max: Option<usize> = optional("HTTP_CONNECTIONS_MAX", "0", 0..=10_000_000, "CONNECTIONS");
         /// Most topics at once.
         topics_max: usize = count("MAX_TOPICS", "100000", 1..=10_000_000, "TOPICS");

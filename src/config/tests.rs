@@ -239,3 +239,9 @@ fn the_readme_and_the_example_environment_name_every_setting_with_its_default() 
         assert!(exemplified, ".env.example: #{setting}");
     }
 }
+
+#[test]
+fn colors_are_off_where_the_environment_says_so() {
+    let wanted = |value: Option<&str>| wants_color(&|_| value.map(OsString::from));
+    assert!(wanted(None) && wanted(Some("")) && !wanted(Some("1")));
+}

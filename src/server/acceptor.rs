@@ -36,13 +36,14 @@ pub(super) fn listen(config: &Config, address: SocketAddr) -> io::Result<TcpList
     Ok(socket.into())
 }
 
-/// Accepts sockets, forever.
+/// Accepts sockets, forever. `spare` is given up for a moment when there is no other descriptor.
 pub(super) fn accept(
     process: &Process,
     mailboxes: &[Mailbox],
-    lobby: &Lobby, listener: &TcpListener,
+    lobby: &Lobby,
+    listener: &TcpListener,
+    mut spare: Option<File>,
 ) {
-    let mut spare = open_spare();
     loop {
         match listener.accept() {
             Ok((socket, _)) => {
@@ -68,7 +69,7 @@ pub(super) fn accept(
 }
 
 /// A descriptor to give up when there is no other.
-fn open_spare() -> Option<File> {
+pub(super) fn open_spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 

@@ -25,11 +25,11 @@ const UNPROVEN_LEAST: usize = 128;
 /// How many connections of each kind there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shares {
-    /// Sockets that are not WebSockets (yet).
+    /// Sockets that are not `WebSocket`s (yet).
     pub(super) http: usize,
-    /// WebSockets of clients that may be here.
+    /// `WebSocket`s of clients that may be here.
     pub(super) proven: usize,
-    /// WebSockets of clients that have still to send their key.
+    /// `WebSocket`s of clients that have still to send their key.
     pub(super) unproven: usize,
 }
 

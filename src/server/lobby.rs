@@ -1,4 +1,4 @@
-//! Sockets that are not WebSockets: silent ones, refused ones, REST.
+//! Sockets that are not `WebSocket`s: silent ones, refused ones, REST.
 //!
 //! They have a share of the descriptors. When it is full, the one that has been silent for longest
 //! (no complete request yet, or none since its last answer) is closed for the new one: whoever asks

@@ -90,8 +90,9 @@ fn start(config: Config) -> io::Result<()> {
         core.send(Arc::clone(&lobby)).ok();
     }
     let (accepting, placing) = (Arc::clone(&process), Arc::clone(&mailboxes));
+    let spare = acceptor::open_spare();
     essential::spawn("acceptor".to_owned(), move || {
-        acceptor::accept(&accepting, &placing, &lobby, &listener);
+        acceptor::accept(&accepting, &placing, &lobby, &listener, spare);
     })?;
     tracing::info!(
         addr = %address,

@@ -5,10 +5,12 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::harness::PATIENCE;
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::broker::{Broker, command, run_to_end};
 use crate::harness::client::Client;
 use crate::harness::json::member;
+use crate::harness::{PATIENCE, eventually};
 
 /// A subcommand that is still running; killed when the test is over.
 struct Tool(Child);
@@ -26,17 +28,39 @@ impl Tool {
 
     /// Runs it on this input to its end; gives exit code and standard output.
     fn run(broker: &Broker, arguments: &[&str], input: &str) -> (Option<i32>, String) {
+        let Ended { code, stdout, .. } = Self::run_bytes(broker, arguments, input.as_bytes());
+        (code, stdout)
+    }
+
+    /// Runs it on this input to its end.
+    fn run_bytes(broker: &Broker, arguments: &[&str], input: &[u8]) -> Ended {
         let mut tool = Self::start(broker, arguments);
         let mut stdin = tool.0.stdin.take().expect("stdin is piped");
-        stdin.write_all(input.as_bytes()).expect("it reads");
+        // It may have what it needs before it has read everything.
+        stdin.write_all(input).ok();
         drop(stdin);
-        let mut stdout = tool.0.stdout.take().expect("stdout is piped");
-        let output = in_time(move || {
-            let mut text = String::new();
-            stdout.read_to_string(&mut text).map(|_| text)
-        });
-        let status = tool.0.wait().expect("it is our child");
-        (status.code(), output.expect("it writes UTF-8"))
+        tool.end()
+    }
+
+    /// Waits for its end.
+    fn end(&mut self) -> Ended {
+        let stdout = self.0.stdout.take().map(read_all);
+        let stderr = read_all(self.0.stderr.take().expect("stderr is piped"));
+        let text = |reading: mpsc::Receiver<String>| {
+            let text = reading.recv_timeout(PATIENCE);
+            text.expect("it ends in time")
+        };
+        let (stdout, stderr) = (stdout.map(text).unwrap_or_default(), text(stderr));
+        Ended {
+            code: self.0.wait().expect("it is our child").code(),
+            stdout,
+            stderr,
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a child has a positive pid"), signal).expect("it still runs");
     }
 
     /// The next lines of its standard output.
@@ -47,6 +71,23 @@ impl Tool {
             lines.take(count).collect::<Result<_, _>>().expect("UTF-8")
         })
     }
+}
+
+/// What is left of a subcommand.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, text) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        from.read_to_string(&mut text).expect("it writes UTF-8");
+        sender.send(text)
+    });
+    text
 }
 
 impl Drop for Tool {
@@ -122,7 +163,7 @@ async fn sub_prints_the_history_and_then_live_events() {
     let mut publisher = Client::connect(&broker).await;
     publisher.publish_all("orders", 1..=3, 1).await;
     let mut tool = Tool::start(&broker, &["sub", "orders", "--last", "2"]);
-    crate::harness::eventually("the subscription", async || {
+    eventually("the subscription", async || {
         broker.subscribers_of("orders").await == 1
     })
     .await;
@@ -156,7 +197,7 @@ async fn a_shell_reads_commands_from_a_pipe() {
 async fn two_tools_make_a_pipe() {
     let broker = broker().await;
     let mut tool = Tool::start(&broker, &["sub", "orders"]);
-    crate::harness::eventually("the subscription", async || {
+    eventually("the subscription", async || {
         broker.subscribers_of("orders").await == 1
     })
     .await;
@@ -165,4 +206,278 @@ async fn two_tools_make_a_pipe() {
     let lines = tool.lines(3);
     let seqs: Vec<_> = lines.iter().map(|line| member(line, "seq")).collect();
     assert_eq!(seqs, ["1", "2", "3"]);
+}
+
+async fn subscribed(broker: &Broker, count: u64) {
+    eventually("the subscription", async || {
+        broker.subscribers_of("orders").await == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pub_publishes_what_comes_before_a_bad_line_and_says_how_much() {
+    let broker = broker().await;
+    let input = b"1\n2\n3\n4\n5\n\xff\n7\n";
+    let ended = Tool::run_bytes(&broker, &["pub", "orders"], input);
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(
+        ended.stderr,
+        "shardcast: line 6: not UTF-8; published 5, seq 1 to 5\n"
+    );
+    let ended = Tool::run_bytes(&broker, &["pub", "orders", "--json"], b"{}\nhello\n");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("line 2: not JSON: "));
+    assert!(
+        ended.stderr.ends_with("published 1, seq 6 to 6\n"),
+        "{}",
+        ended.stderr
+    );
+    let ended = Tool::run_bytes(&broker, &["pub", "orders", "hello", "--json"], b"");
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn pub_sends_a_file_as_one_message() {
+    let broker = broker().await;
+    let mut subscriber = Client::subscribed(&broker, "orders").await;
+    let text = "{\"a\":\n 1}\n";
+    let ended = Tool::run_bytes(&broker, &["pub", "orders", "--file", "-"], text.as_bytes());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let event = subscriber.expect_event("orders").await;
+    assert_eq!(event["message"]["payload"]["a"], 1);
+    let file = std::env::temp_dir().join(format!("shardcast-cli-{}", std::process::id()));
+    std::fs::write(&file, "two\nlines").expect("a writable temporary directory");
+    let path = file.to_str().expect("a path in UTF-8");
+    let ended = Tool::run_bytes(&broker, &["pub", "orders", "--file", path], b"");
+    std::fs::remove_file(&file).expect("it was written");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let event = subscriber.expect_event("orders").await;
+    assert_eq!(event["message"]["payload"], "two\nlines");
+    let ended = Tool::run_bytes(&broker, &["pub", "orders", "--file", path], b"");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("cannot read"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn sub_ends_when_its_reader_has_gone() {
+    let broker = broker().await;
+    let mut tool = Tool::start(&broker, &["sub", "orders"]);
+    subscribed(&broker, 1).await;
+    drop(tool.0.stdout.take());
+    assert_eq!(tool.end().code, Some(0));
+}
+
+#[tokio::test]
+async fn sub_ends_with_130_when_it_is_interrupted() {
+    let broker = broker().await;
+    let mut tool = Tool::start(&broker, &["sub", "orders"]);
+    subscribed(&broker, 1).await;
+    tool.signal(Signal::INT);
+    let ended = tool.end();
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(130), ""));
+}
+
+#[tokio::test]
+async fn sub_ends_with_its_topic() {
+    let broker = broker().await;
+    let mut tool = Tool::start(&broker, &["sub", "orders"]);
+    subscribed(&broker, 1).await;
+    broker.delete_topic("orders").await;
+    let ended = tool.end();
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("topic 'orders' was deleted"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn sub_notices_a_dead_link() {
+    let broker = broker().await;
+    let mut tool = Tool::start(&broker, &["sub", "orders", "--timeout", "2"]);
+    subscribed(&broker, 1).await;
+    broker.signal(Signal::STOP);
+    let ended = tool.end();
+    broker.signal(Signal::CONT);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("nothing came for 2 s"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_quiet_topic_is_no_dead_link() {
+    let broker = Broker::start(&[("PING_PERIOD_SEC", "50")]);
+    broker.create_topic("orders").await;
+    let mut tool = Tool::start(&broker, &["sub", "orders", "--timeout", "2"]);
+    subscribed(&broker, 1).await;
+    // Longer than the timeout: only its own pings keep it alive.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    Client::connect(&broker).await.publish("orders", 1).await;
+    assert_eq!(tool.lines(1).len(), 1);
+}
+
+#[tokio::test]
+async fn sub_goes_on_where_it_was_told_to_for_each_topic() {
+    let broker = broker().await;
+    broker.create_topic("trades").await;
+    let mut publisher = Client::connect(&broker).await;
+    publisher.publish_all("orders", 1..=3, 1).await;
+    publisher.publish_all("trades", 1..=3, 1).await;
+    let epoch = |topic: &'static str| {
+        let broker = &broker;
+        async move {
+            let mut client = Client::connect(broker).await;
+            let command = serde_json::json!({"type": "subscribe", "topic": topic});
+            let ack = client.ask(command).await;
+            ack["epoch"].as_str().expect("an epoch").to_owned()
+        }
+    };
+    let orders = format!("orders={}:2", epoch("orders").await);
+    let trades = format!("trades={}:1", epoch("trades").await);
+    let arguments = [
+        "sub", "orders", "trades", "--since", &orders, "--since", &trades,
+    ];
+    let mut tool = Tool::start(&broker, &arguments);
+    let mut seen: Vec<_> = tool
+        .lines(3)
+        .iter()
+        .map(|line| (member(line, "topic"), member(line, "seq")))
+        .collect();
+    seen.sort();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(topic, seq)| format!("{topic} {seq}"))
+        .collect();
+    assert_eq!(seen, ["\"orders\" 3", "\"trades\" 2", "\"trades\" 3"]);
+    let wrong = Tool::run_bytes(&broker, &["sub", "orders", "--since", &trades], b"");
+    assert_eq!(wrong.code, Some(1));
+    assert!(
+        wrong.stderr.contains("--since names 'trades'"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[tokio::test]
+async fn sub_comes_back_when_the_broker_is_there_again() {
+    let broker = broker().await;
+    let port = broker.address().port().to_string();
+    let mut tool = Tool::start(&broker, &["sub", "orders", "--reconnect"]);
+    subscribed(&broker, 1).await;
+    drop(broker);
+    let mut broker = None;
+    eventually("the port", async || {
+        let free = std::net::TcpListener::bind(format!("127.0.0.1:{port}"));
+        free.is_ok()
+    })
+    .await;
+    broker.get_or_insert_with(|| Broker::start(&[("PORT", &port)]));
+    let broker = broker.expect("it was started");
+    broker.create_topic("orders").await;
+    subscribed(&broker, 1).await;
+    Client::connect(&broker).await.publish("orders", 1).await;
+    let lines = tool.lines(1);
+    assert_eq!(member(&lines[0], "seq"), "1");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_said_to_be_wrong() {
+    let broker = Broker::start(&[("AUTH_ENABLED", "true"), ("API_KEYS", "schlüssel")]);
+    for arguments in [
+        &["sub", "orders"][..],
+        &["pub", "orders", "1"],
+        &["topics"],
+        &["create", "orders"],
+    ] {
+        let ended = Tool::run_bytes(&broker, &[arguments, &["--api-key", "wrong"]].concat(), b"");
+        assert_eq!(ended.code, Some(1));
+        assert!(
+            ended.stderr.contains("API key that was given"),
+            "{}",
+            ended.stderr
+        );
+        let ended = Tool::run_bytes(&broker, arguments, b"");
+        assert!(ended.stderr.contains("give a key"), "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn topics_are_created_listed_and_deleted() {
+    let broker = broker().await;
+    let odd = "a/b c?";
+    let (code, _) = Tool::run(&broker, &["create", "trades", odd], "");
+    assert_eq!(code, Some(0));
+    let (code, listed) = Tool::run(&broker, &["topics"], "");
+    let names: Vec<_> = listed.lines().map(|line| member(line, "name")).collect();
+    assert_eq!(
+        (code, names),
+        (
+            Some(0),
+            vec![
+                format!("\"{odd}\""),
+                "\"orders\"".to_owned(),
+                "\"trades\"".to_owned()
+            ]
+        )
+    );
+    let ended = Tool::run_bytes(&broker, &["create", "orders", "new"], b"");
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended
+            .stderr
+            .contains("cannot create 'orders': TOPIC_EXISTS"),
+        "{}",
+        ended.stderr
+    );
+    let (code, _) = Tool::run(&broker, &["delete", odd, "trades", "new"], "");
+    assert_eq!((code, broker.health("topics").await), (Some(0), 1));
+    let (code, output) = Tool::run(
+        &broker,
+        &["shell"],
+        "create x\ntopics\ndelete x\ndelete x\n",
+    );
+    assert_eq!(code, Some(1));
+    assert!(
+        output.starts_with("ok x created\n{\"name\":\"orders\""),
+        "{output}"
+    );
+    assert!(
+        output.ends_with("ok x deleted\nerror: TOPIC_NOT_FOUND: topic not found\n"),
+        "{output}"
+    );
+}
+
+#[tokio::test]
+async fn health_asks_where_the_other_clients_connect() {
+    let broker = broker().await;
+    let ended = Tool::run_bytes(&broker, &["health"], b"");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stdout.starts_with("{\"uptime_sec\":"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn there_is_a_short_help_and_a_long_one() {
+    let help = |arguments: &[&str]| {
+        let output = command(&[]).args(arguments).output();
+        let output = output.expect("the binary was built with the tests");
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).expect("help is UTF-8")
+    };
+    let (short, long) = (help(&["-h"]), help(&["--help"]));
+    assert!(
+        short.lines().count() < 40 && short.contains("--port"),
+        "{short}"
+    );
+    assert!(long.lines().count() > 100 && long.contains("PORT=8080"));
+    assert_eq!(help(&["help"]), long);
+    assert!(help(&["sub", "-h"]).contains("--since") && help(&["help", "sub"]).contains("--since"));
 }

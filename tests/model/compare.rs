@@ -160,6 +160,9 @@ impl World {
             };
             self.turn(busy);
         }
+        for shard in 0..self.shards.len() {
+            self.compare_directory(shard);
+        }
         self.check();
         let mut lost = 0;
         let (mut delivered, mut discarded) = (0, 0);

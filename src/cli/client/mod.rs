@@ -2,10 +2,12 @@
 //!
 //! A task reads frames and another writes them, because a read or a write of fastwebsockets that is dropped half-way
 //! loses its place in the stream. What the caller awaits are only queues, so all of it may stand in a `select!`.
-//! Pings are answered by the tasks. Nothing reconnects: a client that lost its server says so and ends.
+//! Pings are answered by the tasks. A server that says nothing at all is asked once, and then given up. Nothing
+//! reconnects here: a client that lost its server is told why.
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use fastwebsockets::{
@@ -13,7 +15,7 @@ use fastwebsockets::{
 };
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::header::{CONNECTION, HOST, UPGRADE};
+use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Request, rt};
 use hyper_util::rt::TokioIo;
@@ -57,8 +59,34 @@ pub(super) enum ClientError {
     Closed(CloseReason),
     #[error("the connection to the server was lost: {0}")]
     Lost(WebSocketError),
+    #[error(
+        "the connection to the server is dead: nothing came for {0} s, and a ping was not answered"
+    )]
+    Silent(u64),
     #[error("the connection to the server is gone")]
     Gone,
+}
+
+impl ClientError {
+    /// Whether the same may succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Url(_) | Self::ApiKey => false,
+            Self::Refused(_, status) => *status == 429 || *status >= 500,
+            // 1008: the server does not want this client.
+            Self::Closed(reason) => reason.code != Some(1008),
+            _ => true,
+        }
+    }
+
+    /// Whether it may be the key that the server minds.
+    pub(super) fn is_about_the_key(&self) -> bool {
+        match self {
+            Self::Refused(_, status) => *status == 401,
+            Self::Closed(reason) => reason.code == Some(1008),
+            _ => false,
+        }
+    }
 }
 
 /// Code and text of a close frame.
@@ -83,6 +111,7 @@ pub(super) struct ClientReceiver {
 #[derive(Debug)]
 enum Outgoing {
     Text(String),
+    Ping,
     Pong(Vec<u8>),
     Close(Vec<u8>),
 }
@@ -97,7 +126,7 @@ pub(super) async fn connect(
     }
     let request = upgrade_request(&url, settings.api_key.as_deref())?;
     match timeout(CONNECT_TIMEOUT, shake_hands(&url, request)).await {
-        Ok(stream) => Ok(spawn(stream?)),
+        Ok(stream) => Ok(spawn(stream?, settings.silence_max)),
         Err(_) => Err(ClientError::NoAnswer(url.authority())),
     }
 }
@@ -141,7 +170,8 @@ fn upgrade_request(
         .header("Sec-WebSocket-Key", handshake::generate_key())
         .header("Sec-WebSocket-Version", "13");
     if let Some(api_key) = api_key {
-        request = request.header("X-API-Key", api_key.as_bytes());
+        let key = HeaderValue::from_bytes(api_key.as_bytes()).map_err(|_| ClientError::ApiKey)?;
+        request = request.header("X-API-Key", key);
     }
     // The URL is parsed and the rest is ours: only the key can be what a header does not take.
     request.body(Empty::new()).map_err(|_| ClientError::ApiKey)
@@ -177,11 +207,16 @@ where
     }
 }
 
-fn spawn(stream: TokioIo<Upgraded>) -> (ClientSender, ClientReceiver) {
+fn spawn(stream: TokioIo<Upgraded>, silence_max: Duration) -> (ClientSender, ClientReceiver) {
     let (from_server, to_server) = tokio::io::split(stream);
     let (outgoing, queued) = mpsc::channel(QUEUE_MESSAGES_MAX);
     let (received, incoming) = mpsc::channel(QUEUE_MESSAGES_MAX);
-    tokio::spawn(read_all(from_server, received, outgoing.clone()));
+    tokio::spawn(read_all(
+        from_server,
+        received,
+        outgoing.clone(),
+        silence_max,
+    ));
     tokio::spawn(write_all(to_server, queued));
     (ClientSender { outgoing }, ClientReceiver { incoming })
 }
@@ -191,12 +226,13 @@ async fn read_all(
     stream: ReadHalf<TokioIo<Upgraded>>,
     received: mpsc::Sender<Result<String, ClientError>>,
     outgoing: mpsc::Sender<Outgoing>,
+    silence_max: Duration,
 ) {
     let mut socket = web_socket(tokio::io::join(stream, tokio::io::sink()));
     socket.set_max_message_size(MESSAGE_BYTES_MAX);
     let mut socket = FragmentCollector::new(socket);
     loop {
-        let next = read_message(&mut socket, &outgoing).await;
+        let next = read_message(&mut socket, &outgoing, silence_max).await;
         let ended = next.is_err();
         if received.send(next).await.is_err() || ended {
             return;
@@ -207,12 +243,13 @@ async fn read_all(
 async fn read_message<S>(
     socket: &mut FragmentCollector<S>,
     outgoing: &mpsc::Sender<Outgoing>,
+    silence_max: Duration,
 ) -> Result<String, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        let frame = socket.read_frame().await.map_err(ClientError::Lost)?;
+        let frame = read_frame(socket, outgoing, silence_max).await?;
         // When the writer is gone there is nobody to answer to, and the next read says why.
         let payload = Vec::from(frame.payload);
         match frame.opcode {
@@ -237,6 +274,27 @@ where
     }
 }
 
+/// The next frame. Asks for a sign of life when half of the time is over: a server need not say anything by itself.
+async fn read_frame<'f, S>(
+    socket: &'f mut FragmentCollector<S>,
+    outgoing: &mpsc::Sender<Outgoing>,
+    silence_max: Duration,
+) -> Result<Frame<'f>, ClientError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut frame = pin!(socket.read_frame());
+    if let Ok(frame) = timeout(silence_max / 2, frame.as_mut()).await {
+        return frame.map_err(ClientError::Lost);
+    }
+    // A queue that is full is as good as a ping: what is in it wants answers too.
+    outgoing.try_send(Outgoing::Ping).unwrap_or_default();
+    match timeout(silence_max / 2, frame).await {
+        Ok(frame) => frame.map_err(ClientError::Lost),
+        Err(_) => Err(ClientError::Silent(silence_max.as_secs())),
+    }
+}
+
 /// Ends with the close frame, which must be the last, or when the socket takes no more.
 async fn write_all(stream: WriteHalf<TokioIo<Upgraded>>, mut queued: mpsc::Receiver<Outgoing>) {
     let mut socket = web_socket(tokio::io::join(tokio::io::empty(), stream));
@@ -244,6 +302,7 @@ async fn write_all(stream: WriteHalf<TokioIo<Upgraded>>, mut queued: mpsc::Recei
         let last = matches!(outgoing, Outgoing::Close(_));
         let frame = match outgoing {
             Outgoing::Text(text) => Frame::text(Payload::Owned(text.into_bytes())),
+            Outgoing::Ping => Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"")),
             Outgoing::Pong(payload) => Frame::pong(Payload::Owned(payload)),
             Outgoing::Close(payload) => Frame::close_raw(Payload::Owned(payload)),
         };

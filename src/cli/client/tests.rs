@@ -19,6 +19,7 @@ fn settings(url: &str) -> ClientSettings {
         url: url.to_owned(),
         client_id: None,
         api_key: None,
+        silence_max: Duration::from_secs(90),
     }
 }
 

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use crate::cli::Failure;
 use crate::cli::client::{ClientError, ClientReceiver, ClientSender};
 
+use crate::config::client::ClientSettings;
+
 use super::line::{HELP, Line};
 use super::render::render;
 
@@ -23,6 +25,7 @@ const HISTORY_LINES_MAX: usize = 1000;
 
 /// Runs until the person leaves or the connection ends.
 pub(super) async fn run(
+    settings: &ClientSettings,
     sender: ClientSender,
     mut receiver: ClientReceiver,
     history: Option<PathBuf>,
@@ -53,6 +56,10 @@ pub(super) async fn run(
                         sent += 1;
                         sender.send(command).await?;
                     }
+                    Some(Ok(Line::Call(call))) => match call.answer(settings).await {
+                        Ok(lines) => lines.into_iter().try_for_each(&mut say)?,
+                        Err(failure) => say(format!("error: {failure}"))?,
+                    },
                     Some(Err(error)) => say(format!("error: {error}"))?,
                 }
                 proceed.send(()).await.map_err(|_| ClientError::Gone)?;

@@ -1,12 +1,17 @@
 //! One line of the shell, understood.
 
 use crate::cli::message::{Command, Message};
+use crate::cli::{Failure, topics};
+use crate::config::client::ClientSettings;
 
 /// The answer to `help`.
 pub(super) const HELP: &str = "\
 sub TOPIC [N]      subscribe, after the newest N events of the history
 unsub TOPIC        no more events of this topic
 pub TOPIC PAYLOAD  publish; a PAYLOAD that is not JSON is sent as a string
+topics             list the topics
+create NAME        create a topic
+delete NAME        delete a topic
 ping               is anybody there?
 quit               leave; so does Ctrl-D";
 
@@ -19,6 +24,33 @@ pub(super) enum Line {
     Quit,
     /// A command for the server, as it is sent.
     Send(String),
+    /// What goes over REST.
+    Call(Call),
+}
+
+/// What is asked of the broker beside the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Topics,
+    Create(String),
+    Delete(String),
+}
+
+impl Call {
+    /// The lines to print.
+    pub(super) async fn answer(&self, settings: &ClientSettings) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::Topics => topics::list(settings).await,
+            Self::Create(name) => {
+                topics::create(settings, name).await?;
+                Ok(vec![format!("ok {name} created")])
+            }
+            Self::Delete(name) => {
+                topics::delete(settings, name).await?;
+                Ok(vec![format!("ok {name} deleted")])
+            }
+        }
+    }
 }
 
 impl Line {
@@ -31,6 +63,15 @@ impl Line {
             "help" | "?" => Ok(Self::Help),
             "quit" | "exit" => Ok(Self::Quit),
             "ping" => send(&Command::Ping { request_id }),
+            "topics" if rest.is_empty() => Ok(Self::Call(Call::Topics)),
+            "topics" => Err("usage: topics".to_owned()),
+            "create" | "delete" => match split_word(rest) {
+                (topic, "") if !topic.is_empty() => Ok(Self::Call(match name {
+                    "create" => Call::Create(topic.to_owned()),
+                    _ => Call::Delete(topic.to_owned()),
+                })),
+                _ => Err(format!("usage: {name} NAME")),
+            },
             "sub" => parse_sub(rest, request_id),
             "unsub" => match split_word(rest) {
                 (topic, "") if !topic.is_empty() => {
@@ -119,6 +160,9 @@ mod tests {
             "sub orders -1",
             "unsub",
             "unsub a b",
+            "topics a",
+            "create",
+            "delete a b",
             "pub",
             "pub orders",
         ] {
@@ -130,6 +174,17 @@ mod tests {
                 .expect_err("unknown")
                 .contains("'publish'")
         );
+    }
+
+    #[test]
+    fn topics_are_managed_beside_the_connection() {
+        let call = |line: &str| match Line::parse(line, "7") {
+            Ok(Line::Call(call)) => call,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(call("topics"), Call::Topics);
+        assert_eq!(call(" create a "), Call::Create("a".to_owned()));
+        assert_eq!(call("delete a"), Call::Delete("a".to_owned()));
     }
 
     #[test]

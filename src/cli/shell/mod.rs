@@ -22,9 +22,9 @@ pub(super) async fn shell(
 ) -> Result<(), Failure> {
     let (sender, receiver) = connect(settings).await?;
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        interactive::run(sender, receiver, history).await
+        interactive::run(settings, sender, receiver, history).await
     } else {
         let input = BufReader::new(tokio::io::stdin());
-        script::run(sender, receiver, input, &mut io::stdout()).await
+        script::run(settings, sender, receiver, input, &mut io::stdout()).await
     }
 }

@@ -41,19 +41,13 @@ fn render_ack(ack: &ServerMessage<'_>) -> String {
     let Some(topic) = &ack.topic else {
         return format!("ok {}", ack.status.as_deref().unwrap_or_default());
     };
-    match (ack.matched, ack.seq, ack.dropped) {
-        (Some(matched), Some(seq), dropped) => {
-            let lost = dropped
-                .filter(|n| *n > 0)
-                .map(|n| format!(", pushed out {n} older"))
-                .unwrap_or_default();
-            format!(
-                "ok {topic} #{seq}, to {matched} subscriber{}{lost}",
-                if matched == 1 { "" } else { "s" }
-            )
-        }
-        (None, Some(0), _) => format!("ok {topic}, no messages yet"),
-        (None, Some(seq), _) => format!("ok {topic}, newest is #{seq}"),
+    match (ack.matched, ack.seq) {
+        (Some(matched), Some(seq)) => format!(
+            "ok {topic} #{seq}, to {matched} subscriber{}",
+            if matched == 1 { "" } else { "s" }
+        ),
+        (None, Some(0)) => format!("ok {topic}, no messages yet"),
+        (None, Some(seq)) => format!("ok {topic}, newest is #{seq}"),
         _ => format!("ok {topic}"),
     }
 }
@@ -102,12 +96,13 @@ mod tests {
             "ok t, newest is #42"
         );
         assert_eq!(
-            ack(r#""topic":"t","seq":43,"matched":1,"dropped":0"#),
+            ack(r#""topic":"t","seq":43,"matched":1"#),
             "ok t #43, to 1 subscriber"
         );
         assert_eq!(
             ack(r#""topic":"t","seq":43,"matched":3,"dropped":2"#),
-            "ok t #43, to 3 subscribers, pushed out 2 older"
+            "ok t #43, to 3 subscribers",
+            "older servers say more"
         );
         assert_eq!(
             ack(r#""status":"authenticated","ts":"x""#),

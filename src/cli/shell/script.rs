@@ -10,6 +10,8 @@ use crate::cli::Failure;
 use crate::cli::client::{ClientReceiver, ClientSender};
 use crate::cli::message::{Kind, ServerMessage};
 
+use crate::config::client::ClientSettings;
+
 use super::line::{HELP, Line};
 use super::render::render;
 
@@ -21,12 +23,14 @@ const LINGER: Duration = Duration::from_millis(300);
 
 /// Executes every line. It is a failure if one of them was, though the others are executed all the same.
 pub(super) async fn run(
+    settings: &ClientSettings,
     sender: ClientSender,
     receiver: ClientReceiver,
     input: impl AsyncBufRead + Unpin,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let mut script = Script {
+        settings,
         sender,
         receiver,
         out,
@@ -42,6 +46,7 @@ pub(super) async fn run(
 }
 
 struct Script<'a> {
+    settings: &'a ClientSettings,
     sender: ClientSender,
     receiver: ClientReceiver,
     out: &'a mut dyn Write,
@@ -81,6 +86,13 @@ impl Script<'_> {
                 self.sender.send(command).await?;
                 self.await_answer(&request_id).await?;
             }
+            Ok(Line::Call(call)) => match call.answer(self.settings).await {
+                Ok(lines) => lines.iter().try_for_each(|line| self.say(line))?,
+                Err(failure) => {
+                    self.failed += 1;
+                    self.say(&format!("error: {failure}"))?;
+                }
+            },
             Err(error) => {
                 self.failed += 1;
                 self.say(&format!("error: {error}"))?;
@@ -133,7 +145,8 @@ mod tests {
     async fn run_script(server: &TestServer, script: &str) -> (String, Result<(), String>) {
         let (sender, receiver) = connect(&server.settings()).await.expect("a server");
         let mut out = Vec::new();
-        let result = run(sender, receiver, script.as_bytes(), &mut out).await;
+        let settings = server.settings();
+        let result = run(&settings, sender, receiver, script.as_bytes(), &mut out).await;
         (
             String::from_utf8(out).expect("text"),
             result.map_err(|failure| failure.to_string()),
@@ -186,7 +199,8 @@ mod tests {
         let (sender, receiver) = connect(&server.settings()).await.expect("a server");
         tokio::time::pause();
         let mut out = Vec::new();
-        let result = run(sender, receiver, "ping".as_bytes(), &mut out).await;
+        let settings = server.settings();
+        let result = run(&settings, sender, receiver, "ping".as_bytes(), &mut out).await;
         assert_eq!(out, b"error: no answer within 5 s\n");
         assert_eq!(
             result.expect_err("it failed").to_string(),

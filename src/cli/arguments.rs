@@ -1,0 +1,226 @@
+//! What the command line takes, and its help.
+
+use clap::{Arg, ArgAction, Command, value_parser};
+
+use crate::config;
+use crate::config::client::ClientSettings;
+
+use super::message::Start;
+
+/// Columns of the short help, and where its lists of flags begin.
+const COLUMNS: usize = 80;
+const INDENT: usize = 12;
+
+/// The whole command line, for `main` to parse.
+pub fn command() -> Command {
+    Command::new("shardcast")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(
+            "An in-memory publish/subscribe broker over WebSockets. Without a command it serves.",
+        )
+        .after_help("Each flag is also the environment variable below it; the flag wins.")
+        .max_term_width(COLUMNS)
+        .next_line_help(true)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_flag(true)
+        .args([
+            Arg::new("short-help")
+                .short('h')
+                .action(ArgAction::SetTrue)
+                .help("Print a help of one screen"),
+            help_flag().long("help"),
+        ])
+        .args(config::flags())
+        .subcommands(
+            [
+                sub_command(),
+                pub_command(),
+                topics_command(),
+                create_command(),
+                delete_command(),
+                shell_command(),
+                health_command(),
+            ]
+            // clap gives them none where the broker has its own.
+            .map(|command| command.arg(help_flag().short('h').long("help"))),
+        )
+}
+
+fn help_flag() -> Arg {
+    Arg::new("help")
+        .action(ArgAction::Help)
+        .help("Print this help")
+}
+
+/// The commands, and the names of the flags by their groups: what fits on one screen.
+pub fn short_help() -> String {
+    let command = command();
+    let mut text = "Usage: shardcast [FLAGS]      serve\n       shardcast COMMAND ...  be a client\n\nCommands:\n".to_owned();
+    for command in command.get_subcommands() {
+        let about = command.get_about().map(ToString::to_string);
+        let line = format!("  {:10}{}\n", command.get_name(), about.unwrap_or_default());
+        text.push_str(&line);
+    }
+    text.push_str(
+        "\nFlags of the broker, each also a variable of the environment (--port: PORT):\n",
+    );
+    let mut group = None;
+    let mut column = COLUMNS;
+    for flag in command.get_arguments() {
+        let (Some(heading), Some(name)) = (flag.get_help_heading(), flag.get_long()) else {
+            continue;
+        };
+        if group != Some(heading) {
+            group = Some(heading);
+            let line = format!("\n  {heading:width$}", width = INDENT - 2);
+            text.push_str(
+                line.strip_prefix(if text.ends_with('\n') { "\n" } else { "" })
+                    .unwrap_or(&line),
+            );
+            column = INDENT;
+        }
+        if column + name.len() + 3 > COLUMNS {
+            text.push('\n');
+            text.push_str(&" ".repeat(INDENT));
+            column = INDENT;
+        }
+        text.push_str("--");
+        text.push_str(name);
+        text.push(' ');
+        column += name.len() + 3;
+    }
+    text.push_str(
+        "\n\n--help says what each is for, and its default; COMMAND --help is about that.\n",
+    );
+    text.replace(" \n", "\n")
+}
+
+fn health_command() -> Command {
+    Command::new("health")
+        .about("Ask a broker for its health; exit code 0 if it is well")
+        .arg(
+            Arg::new("url")
+                .long("url")
+                .value_name("URL")
+                .help("The broker [SHARDCAST_URL, or HOST and PORT of the environment]"),
+        )
+}
+
+fn sub_command() -> Command {
+    Command::new("sub")
+        .about("Print the events of topics, one JSON object on each line")
+        .arg(topic("What to subscribe to").num_args(1..))
+        .args([
+            Arg::new("last")
+                .long("last")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .help("First the newest N events of each topic's history"),
+            Arg::new("since")
+                .long("since")
+                .value_name("[TOPIC=]EPOCH:SEQ")
+                .value_parser(Start::parse)
+                .action(ArgAction::Append)
+                .help("First what followed this event, of one topic or of each; --verbose shows where a topic is"),
+            Arg::new("reconnect")
+                .long("reconnect")
+                .action(ArgAction::SetTrue)
+                .help("Connect again when the connection is lost, and go on behind the last event"),
+            verbose("Say on standard error what is subscribed to, as EPOCH:SEQ"),
+        ])
+        .args(ClientSettings::flags())
+}
+
+fn pub_command() -> Command {
+    Command::new("pub")
+        .about("Publish one message, or each line of standard input as one")
+        .arg(topic("Where to publish"))
+        .arg(
+            Arg::new("payload")
+                .value_name("PAYLOAD")
+                .allow_hyphen_values(true)
+                .help("JSON, or else text; - or nothing reads standard input"),
+        )
+        .args([
+            Arg::new("file")
+                .long("file")
+                .value_name("PATH")
+                .conflicts_with("payload")
+                .help("Publish a file as one message; - is standard input"),
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Refuse what is not JSON, instead of sending it as a string"),
+            verbose("Print how many were published, and their sequence numbers"),
+        ])
+        .args(ClientSettings::flags())
+}
+
+fn topics_command() -> Command {
+    Command::new("topics")
+        .about("List the topics, one JSON object on each line")
+        .args(ClientSettings::flags())
+}
+
+fn create_command() -> Command {
+    Command::new("create")
+        .about("Create topics")
+        .arg(topic("What to create").value_name("NAME").num_args(1..))
+        .args(ClientSettings::flags())
+}
+
+fn delete_command() -> Command {
+    Command::new("delete")
+        .about("Delete topics")
+        .arg(topic("What to delete").value_name("NAME").num_args(1..))
+        .args(ClientSettings::flags())
+}
+
+fn shell_command() -> Command {
+    Command::new("shell")
+        .about("Talk to a broker line by line; reads commands from a pipe too")
+        .args(ClientSettings::flags())
+}
+
+fn topic(help: &'static str) -> Arg {
+    Arg::new("topic")
+        .value_name("TOPIC")
+        .required(true)
+        .help(help)
+}
+
+fn verbose(help: &'static str) -> Arg {
+    Arg::new("verbose")
+        .short('v')
+        .long("verbose")
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_short_help_fits_on_a_screen_and_has_every_flag() {
+        let help = short_help();
+        assert!(
+            help.lines().all(|line| line.chars().count() <= COLUMNS),
+            "{help}"
+        );
+        assert!(
+            help.lines().count() <= 40,
+            "{}:\n{help}",
+            help.lines().count()
+        );
+        for flag in config::flags() {
+            let name = flag.get_long().expect("a flag has a name");
+            assert!(help.contains(&format!("--{name}")), "{name}");
+        }
+    }
+}

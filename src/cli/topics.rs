@@ -1,0 +1,64 @@
+//! `shardcast topics`, `create`, `delete`: topics over REST, also for the shell.
+
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::config::client::ClientSettings;
+
+use super::Failure;
+use super::rest::{Call, RestError, fault};
+use super::url::{ServerUrl, percent_encode};
+
+/// Each topic as the broker describes it: one JSON object.
+pub(super) async fn list(settings: &ClientSettings) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize)]
+    struct Topics {
+        topics: Vec<Box<RawValue>>,
+    }
+    let body = call(settings, Method::GET, "/topics", String::new()).await?;
+    let topics: Topics = serde_json::from_slice(&body)
+        .map_err(|error| RestError::Http(settings.url.clone(), error.into()))?;
+    Ok(topics
+        .topics
+        .iter()
+        .map(|topic| topic.get().to_owned())
+        .collect())
+}
+
+/// Creates a topic.
+pub(super) async fn create(settings: &ClientSettings, name: &str) -> Result<(), Failure> {
+    let body = serde_json::json!({ "name": name }).to_string();
+    call(settings, Method::POST, "/topics", body)
+        .await
+        .map(drop)
+}
+
+/// Deletes a topic.
+pub(super) async fn delete(settings: &ClientSettings, name: &str) -> Result<(), Failure> {
+    let mut path = "/topics/".to_owned();
+    percent_encode(name, &mut path);
+    let deleted = call(settings, Method::DELETE, &path, String::new()).await;
+    deleted.map(drop)
+}
+
+async fn call(
+    settings: &ClientSettings,
+    method: Method,
+    path: &str,
+    body: String,
+) -> Result<Vec<u8>, Failure> {
+    let url = ServerUrl::rest(&settings.url, path).map_err(RestError::from)?;
+    let call = Call {
+        method,
+        url: &url,
+        api_key: settings.api_key.as_deref(),
+        body,
+    };
+    let (status, body) = call.answer().await?;
+    if matches!(status, StatusCode::OK | StatusCode::CREATED) {
+        return Ok(body.to_vec());
+    }
+    let (code, message) = fault(status, &body);
+    Err(Failure::Server { code, message })
+}
