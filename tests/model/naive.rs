@@ -62,7 +62,8 @@ pub(crate) enum Command {
     },
     Leave {
         who: usize,
-        topics: Vec<String>,
+        /// Which topics, by name and epoch.
+        topics: Vec<(String, String)>,
     },
     Create {
         topic: String,
@@ -140,6 +141,8 @@ pub(crate) struct Naive {
     pub(crate) answers: VecDeque<Answer>,
     pub(crate) accepted: u64,
     epochs: u64,
+    /// The number of the creation behind each epoch that the real broker has shown.
+    pub(crate) shown: BTreeMap<String, u64>,
 }
 
 /// A message that waits to be accepted, or to be refused in its turn.
@@ -160,6 +163,7 @@ impl Naive {
             answers: VecDeque::new(),
             accepted: 0,
             epochs: 0,
+            shown: BTreeMap::new(),
         }
     }
 
@@ -348,8 +352,11 @@ impl Naive {
                 self.expect(who, shard, true, expected);
             }
             Command::Leave { who, topics } => {
-                for name in topics {
-                    if let Some(topic) = self.topics.get_mut(&name) {
+                for (name, epoch) in topics {
+                    let creation = self.shown.get(&epoch);
+                    if let Some(topic) = self.topics.get_mut(&name)
+                        && Some(&topic.epoch) == creation
+                    {
                         topic.subscribers.retain(|of| *of != who);
                     }
                 }
