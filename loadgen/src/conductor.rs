@@ -57,7 +57,9 @@ pub(crate) struct Snapshot {
 /// One point of the curves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sample {
+    /// Since the run began to publish; before it, while connections are opened, negative.
     pub(crate) at_secs: f64,
+    /// On average since the sample before.
     pub(crate) deliveries_per_sec: f64,
     pub(crate) lost: u64,
     pub(crate) resident_kb: Option<u64>,
@@ -150,7 +152,7 @@ pub(crate) fn conduct(plan: &Plan, span: Span, stage: &mut Stage<'_>) -> Result<
     let last = run.snapshot();
     let interrupted = stage.stop.load(Ordering::Relaxed);
     run.shared.enter(Phase::Closing);
-    let samples = mem::take(&mut run.samples);
+    let samples = run.take_samples();
     Ok(Measured {
         connect_secs: seconds(connected_ns),
         drain_secs: seconds(last.at_ns.saturating_sub(end_ns)),
@@ -248,9 +250,14 @@ impl Run<'_> {
         let from_ns = self.start_ns + nanos(span.warmup_secs);
         let to_ns = from_ns + nanos(span.secs);
         self.shared.start(self.start_ns, from_ns, to_ns);
+        // The sample before ends where publishing begins, and the last one where measuring ends: a rate is the average of
+        // the span between two of them, and a span that is half idle would say too little.
+        self.sleep_until(self.start_ns);
+        self.tick();
         self.sleep_until(from_ns);
         let from = self.snapshot();
         self.sleep_until(to_ns);
+        self.tick();
         let to = self.snapshot();
         let end_ns = to.at_ns;
         (from, to, end_ns)
@@ -296,13 +303,13 @@ impl Run<'_> {
         let now = self.snapshot();
         let phase = self.shared.phase();
         let secs = seconds(now.at_ns.saturating_sub(self.last.at_ns));
-        let at_secs = seconds(now.at_ns.saturating_sub(self.start_ns));
+        let at_secs = seconds(now.at_ns);
         (self.watch)(&Tick {
             phase,
-            at_secs,
+            at_secs: seconds(now.at_ns.saturating_sub(self.start_ns)),
             now: &now,
         });
-        if phase == Phase::Running && secs > 0.0 {
+        if phase <= Phase::Running && secs > 0.0 {
             self.samples.push(Sample {
                 at_secs,
                 deliveries_per_sec: float(now.deliveries - self.last.deliveries) / secs,
@@ -312,6 +319,16 @@ impl Run<'_> {
         }
         self.next_sample_ns = now.at_ns + self.sample_ns;
         self.last = now;
+    }
+
+    /// The clock of the run starts with the first connection; that of the samples with the first message.
+    fn take_samples(&mut self) -> Vec<Sample> {
+        let start_secs = seconds(self.start_ns);
+        let mut samples = mem::take(&mut self.samples);
+        for sample in &mut samples {
+            sample.at_secs -= start_secs;
+        }
+        samples
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -26,6 +26,8 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use crate::report::file::PageFile;
+
 /// Why a run has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -60,16 +62,25 @@ fn run() -> Result<bool, Failure> {
         flag::register_conditional_shutdown(signal, 2, stop.clone())?;
         flag::register(signal, stop.clone())?;
     }
-    let (json, html) = (settings.json, settings.html.clone());
-    let report = scenario::play(&scenario, settings, stop)?;
+    let json = settings.json;
+    let page = settings.html.as_deref().map(PageFile::open).transpose()?;
+    let report = match scenario::play(&scenario, settings, stop) {
+        Ok(report) => report,
+        Err(failure) => {
+            if let Some(page) = page {
+                page.abandon();
+            }
+            return Err(failure);
+        }
+    };
     let text = if json {
         format!("{}\n", report::json::render(&report))
     } else {
         report::table::render(&report)
     };
     io::stdout().write_all(text.as_bytes())?;
-    if let Some(path) = html {
-        std::fs::write(path, report::html::render(&report))?;
+    if let Some(page) = page {
+        page.write(&report::html::render(&report))?;
     }
     Ok(report.is_clean())
 }

@@ -8,7 +8,7 @@ use super::subscriber::Books;
 use crate::client::Client;
 use crate::pace::{Pace, Timetable};
 use crate::units::wide;
-use crate::wire::{PublishTemplate, Told, ack_dropped, is_ack};
+use crate::wire::{PublishTemplate, Told, is_ack};
 
 /// A window or a flood fills a publisher's buffer up to this.
 const UNSENT_BYTES_LOW: usize = 128 << 10;
@@ -31,7 +31,6 @@ impl Publisher {
         if is_ack(text) {
             self.answered += 1;
             books.acked += 1;
-            books.acks_dropped += ack_dropped(text);
             return;
         }
         match Told::parse(text) {

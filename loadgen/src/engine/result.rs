@@ -19,7 +19,6 @@ pub(crate) struct LaneResult {
     pub(crate) failures: Vec<String>,
     pub(crate) latency: Histogram<u64>,
     pub(crate) lateness: Histogram<u64>,
-    pub(crate) acks_dropped: u64,
     pub(crate) refusal: Option<String>,
     pub(crate) strange: u64,
     pub(crate) strangest: Option<String>,
@@ -33,7 +32,6 @@ impl LaneResult {
         Self {
             latency: books.latency,
             lateness: books.lateness,
-            acks_dropped: books.acks_dropped,
             refusal: books.refusal,
             strange: books.strange,
             strangest: books.strangest,
@@ -51,7 +49,6 @@ impl LaneResult {
             failures: Vec::new(),
             latency: latency_histogram(),
             lateness: latency_histogram(),
-            acks_dropped: 0,
             refusal: None,
             strange: 0,
             strangest: None,
@@ -68,7 +65,6 @@ impl LaneResult {
         self.failures.extend(other.failures);
         merge(&mut self.latency, &other.latency);
         merge(&mut self.lateness, &other.lateness);
-        self.acks_dropped += other.acks_dropped;
         self.refusal = self.refusal.take().or(other.refusal);
         self.strange += other.strange;
         self.strangest = self.strangest.take().or(other.strangest);

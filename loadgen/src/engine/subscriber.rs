@@ -33,7 +33,6 @@ pub(crate) struct Books {
     pub(crate) announced: u64,
     pub(crate) broken: u64,
     pub(crate) acked: u64,
-    pub(crate) acks_dropped: u64,
     pub(crate) refused: u64,
     pub(crate) refusal: Option<String>,
     /// Messages that the contract has no place for.
@@ -57,7 +56,6 @@ impl Books {
             announced: 0,
             broken: 0,
             acked: 0,
-            acks_dropped: 0,
             refused: 0,
             refusal: None,
             strange: 0,

@@ -39,6 +39,11 @@ pub(crate) fn render(report: &Report) -> Value {
             "quantile": point.quantile,
             "ns": point.nanos,
         })).collect::<Vec<_>>(),
+        "steps": report.steps.iter().map(|step| json!({
+            "rate": step.rate,
+            "p99_ns": step.p99_ns,
+            "held": step.held,
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -54,6 +59,7 @@ mod tests {
         assert_eq!(json["figures"]["deliveries"], 5);
         assert_eq!(json["samples"].as_array().map(Vec::len), Some(20));
         assert_eq!(json["settings"]["topics"], "10");
+        assert_eq!(json["steps"][1]["held"], false);
         assert_eq!(json["server_counts"]["dropped"], 3);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A scenario fills a [`Report`]; [`table`], [`json`] and [`html`] only print it, so that they can not disagree.
 
+pub(crate) mod file;
 pub(crate) mod html;
 pub(crate) mod json;
 pub(crate) mod progress;
@@ -28,6 +29,14 @@ pub(crate) struct Percentile {
     pub(crate) nanos: u64,
 }
 
+/// One rate that was tried, and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) rate: f64,
+    pub(crate) p99_ns: u64,
+    pub(crate) held: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) scenario: &'static str,
@@ -36,7 +45,13 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) figures: Vec<Figure>,
     pub(crate) samples: Vec<Sample>,
+    /// When the measured span begins, on the clock of the samples.
+    pub(crate) warmup_secs: f64,
     pub(crate) percentiles: Vec<Percentile>,
+    /// The steps of a search, in the order in which they were made.
+    pub(crate) steps: Vec<Step>,
+    /// The percentile that had to hold in each of them.
+    pub(crate) objective_ns: Option<u64>,
     /// What the server counted itself between start and end.
     pub(crate) server_counts: Option<Value>,
     /// Breaches of the contract: any of them makes the exit code 1.
@@ -70,7 +85,7 @@ impl Report {
 pub(crate) mod sample {
     use serde_json::json;
 
-    use super::{Percentile, Report};
+    use super::{Percentile, Report, Step};
     use crate::conductor::Sample;
     use crate::procfs::Machine;
 
@@ -92,9 +107,10 @@ pub(crate) mod sample {
                     at_secs: f64::from(at),
                     deliveries_per_sec: 1000.0 * f64::from(at),
                     lost: u64::from(at) / 10,
-                    resident_kb: None,
+                    resident_kb: Some(10_000 + u64::from(at)),
                 })
                 .collect(),
+            warmup_secs: 1.0,
             percentiles: vec![
                 Percentile {
                     quantile: 0.5,
@@ -109,6 +125,10 @@ pub(crate) mod sample {
                     nanos: 8_000_000,
                 },
             ],
+            steps: [(1_000.0, 90_000, true), (2_000.0, 40_000_000, false)]
+                .map(|(rate, p99_ns, held)| Step { rate, p99_ns, held })
+                .to_vec(),
+            objective_ns: Some(10_000_000),
             server_counts: Some(json!({"dropped": 3})),
             breaks: vec!["subscribers: 1 messages delivered <twice>".into()],
             notes: vec!["the generator was the limit".into()],

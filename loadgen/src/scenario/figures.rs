@@ -130,10 +130,9 @@ pub(crate) fn counts(session: &mut Session, measured: &Measured) {
         ("repeated", "repeated", healthy.repeated),
         ("disordered", "out of order", healthy.disordered),
         ("notices", "SLOW_CONSUMER notices", healthy.notices),
-        ("acks_dropped", "dropped, by the acks", result.acks_dropped),
     ];
     for (key, label, value) in rows {
-        let needed = !matches!(key, "refused" | "notices" | "acks_dropped");
+        let needed = !matches!(key, "refused" | "notices");
         if needed || value > 0 {
             session.report.figure(key, label, value, grouped(value));
         }
@@ -227,6 +226,27 @@ pub(crate) fn memory(session: &mut Session, measured: &Measured) {
 
 /// Everything that breaks the contract, and everything that makes the figures doubtful.
 pub(crate) fn verdict(session: &mut Session, plan: &Plan, measured: &Measured) {
+    verdict_on_rest(session, plan, measured);
+    let slow = disconnected(measured);
+    if slow > 0 {
+        session.report.breaks.push(format!(
+            "{slow} subscribers were disconnected as slow (1013)"
+        ));
+    }
+}
+
+/// Whether the server ended a connection because it did not read fast enough.
+fn is_slow(ending: &&String) -> bool {
+    ending.contains("with 1013")
+}
+
+/// Subscribers that the server disconnected for being slow, those that were told to stall left out.
+pub(crate) fn disconnected(measured: &Measured) -> usize {
+    measured.result.endings.iter().filter(is_slow).count()
+}
+
+/// The verdict but for slow subscribers, which a search looks for.
+pub(crate) fn verdict_on_rest(session: &mut Session, plan: &Plan, measured: &Measured) {
     let result = &measured.result;
     let mut healthy = result.healthy.clone();
     let refused = measured.last.refused;
@@ -245,10 +265,8 @@ pub(crate) fn verdict(session: &mut Session, plan: &Plan, measured: &Measured) {
             result.failures.len()
         ));
     }
-    let slow = |ending: &&String| ending.contains("with 1013");
-    let told = result.endings.iter().filter(slow).count();
-    if let Some(first) = result.endings.iter().find(|ending| !slow(ending)) {
-        let others = result.endings.len() - told;
+    if let Some(first) = result.endings.iter().find(|ending| !is_slow(ending)) {
+        let others = result.endings.len() - disconnected(measured);
         breaks.push(format!(
             "{others} connections ended early, the first: {first}"
         ));
@@ -260,11 +278,6 @@ pub(crate) fn verdict(session: &mut Session, plan: &Plan, measured: &Measured) {
         ));
     }
     session.report.breaks.extend(breaks);
-    if told > 0 {
-        session.note(format!(
-            "{told} subscribers were disconnected as slow (1013)"
-        ));
-    }
     if refused > 0 {
         let first = result.refusal.as_deref().unwrap_or_default();
         session.note(format!(

@@ -7,6 +7,7 @@ use super::{Session, figures};
 use crate::Failure;
 use crate::conductor::Measured;
 use crate::pace::Pace;
+use crate::report::Step;
 use crate::units::{count, duration, float, grouped, nanos};
 
 /// The knee is named as soon as it is known this well.
@@ -23,6 +24,7 @@ pub(crate) struct Objective {
 }
 
 pub(crate) fn play(session: &mut Session, start: f64, objective: Objective) -> Result<(), Failure> {
+    session.report.objective_ns = Some(nanos(objective.p99_ms / 1e3));
     let mut search = Search::new(start);
     let mut why_broken = String::new();
     let mut best = None;
@@ -35,19 +37,21 @@ pub(crate) fn play(session: &mut Session, start: f64, objective: Objective) -> R
         plan.record_latency = true;
         let measured = session.conduct(&plan, session.span())?;
         let breaks_before = session.report.breaks.len();
-        figures::verdict(session, &plan, &measured);
+        figures::verdict_on_rest(session, &plan, &measured);
         if measured.interrupted || session.report.breaks.len() > breaks_before {
             best = best.or(Some(measured));
             break;
         }
         let broken = breach(&measured, rate, objective);
-        let p99 = duration(measured.result.latency.value_at_quantile(0.99));
+        let p99_ns = measured.result.latency.value_at_quantile(0.99);
+        let (p99, held) = (duration(p99_ns), broken.is_none());
+        session.report.steps.push(Step { rate, p99_ns, held });
         let outcome = broken.as_deref().unwrap_or("holds");
         session.progress.keep(&format!(
             "{:>12} /s · p99 {p99} · {outcome}",
             grouped(count(rate))
         ));
-        search.record(broken.is_none());
+        search.record(held);
         match broken {
             Some(why) => why_broken = why,
             None => best = Some(measured),
@@ -97,6 +101,13 @@ fn breach(measured: &Measured, rate: f64, objective: Objective) -> Option<String
     if lost > objective.loss_max {
         return Some(format!(
             "{lost} events lost (announced) at {} /s",
+            grouped(count(rate))
+        ));
+    }
+    let slow = figures::disconnected(measured);
+    if slow > 0 {
+        return Some(format!(
+            "{slow} subscribers disconnected as slow (1013) at {} /s",
             grouped(count(rate))
         ));
     }

@@ -120,6 +120,16 @@ fn a_connection_that_ends_early_is_a_break() {
 }
 
 #[test]
+fn a_subscriber_that_is_disconnected_as_slow_is_a_break() {
+    let (code, breaks) = judged(Lie::CallSlow);
+    assert_eq!(code, Some(1));
+    assert!(
+        breaks.contains("1 subscribers were disconnected as slow"),
+        "{breaks}"
+    );
+}
+
+#[test]
 fn a_server_that_remembers_who_left_is_caught() {
     for (words, lie, code) in [
         ("idle --conns 5 --secs 0.2", Lie::None, 0),
@@ -180,6 +190,63 @@ fn bad_usage_and_a_missing_server_have_their_own_code() {
     let server = Server::start(Lie::WrongAccept);
     let (code, _) = loadgen(&server, FANOUT);
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_refused_before_the_run() {
+    let server = Server::start(Lie::None);
+    let url = format!("ws://127.0.0.1:{}/ws", server.port);
+    let begun = std::time::Instant::now();
+    let output = run(&format!(
+        "latency --secs 60 --quiet --html /nowhere/page.html --url {url}"
+    ));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(begun.elapsed().as_secs() < 30);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("--html /nowhere/page.html: No such file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_run_that_fails_leaves_an_older_page_alone_and_no_empty_one() {
+    let old = std::env::temp_dir().join(format!("loadgen-old-{}.html", std::process::id()));
+    let new = old.with_extension("new.html");
+    std::fs::write(&old, "older").expect("a file can be written");
+    for path in [&old, &new] {
+        let words = format!("fanout --url ws://127.0.0.1:1/ws --html {}", path.display());
+        assert_eq!(run(&words).status.code(), Some(2));
+    }
+    assert_eq!(std::fs::read(&old).expect("it is still there"), b"older");
+    std::fs::remove_file(&old).expect("it can go");
+    assert!(!new.exists());
+}
+
+#[test]
+fn a_search_draws_its_steps_and_a_listener_its_memory() {
+    let server = Server::start(Lie::None);
+    let path = std::env::temp_dir().join(format!("loadgen-curves-{}.html", server.port));
+    // This process is the server, so that there is a memory to draw.
+    let own = std::process::id();
+    for (words, titles) in [
+        (
+            "slo --topics 1 --subs 1 --rate 100 --secs 0.2 --warmup 0 --p99-ms 0.000001",
+            ["99th percentile by rate", "of 1 ns"],
+        ),
+        (
+            "idle --conns 5 --secs 0.4 --topics 1",
+            ["Memory of the server", "Seconds since all were connected"],
+        ),
+    ] {
+        let words = format!("{words} --server-pid {own} --html {}", path.display());
+        let (_, report) = loadgen(&server, &words);
+        let page = std::fs::read_to_string(&path).expect("a page");
+        for title in titles {
+            assert!(page.contains(title), "{title} in {words}: {report}");
+        }
+    }
+    std::fs::remove_file(&path).expect("the page can go");
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(crate) enum Lie {
     Misdeliver,
     Rewrite,
     HangUp,
+    CallSlow,
     Remember,
     Pause,
     WrongAccept,
@@ -197,9 +198,7 @@ fn converse(
         state.accepted += 1;
         send(
             &mut stream,
-            &format!(
-                r#"{{"type":"ack","topic":"{name}","status":"ok","seq":{seq},"matched":1,"dropped":0}}"#
-            ),
+            &format!(r#"{{"type":"ack","topic":"{name}","status":"ok","seq":{seq},"matched":1}}"#),
         )?;
     }
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,6 +225,10 @@ impl Topic {
             for text in texts {
                 // A subscriber that is gone is taken out by its own thread.
                 drop(send(stream, &text));
+            }
+            if index == 0 && lie == Lie::CallSlow && self.seq == AT {
+                // A close frame with 1013, and no reason.
+                drop(stream.write_all(&[0x88, 2, 0x03, 0xf5]));
             }
             if index == 0 && lie == Lie::HangUp && self.seq == AT {
                 drop(stream.shutdown(std::net::Shutdown::Both));
