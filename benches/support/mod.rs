@@ -131,7 +131,9 @@ impl Rig {
                         replies += 1;
                         answers.clear();
                         let ts = reply.ts;
-                        reply.said.answers(|answer| native::encode(answers, answer, ts));
+                        reply
+                            .said
+                            .answers(|answer| native::encode(answers, answer, ts));
                         black_box(&answers);
                     }
                     Item::Events { run, to } => {

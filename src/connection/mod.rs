@@ -13,15 +13,15 @@ use std::task::Waker;
 
 use tokio::net::TcpStream;
 
-pub mod reader;
-mod session;
-mod flow;
-mod topics;
+pub mod flow;
 pub mod flusher;
-mod outgoing;
-pub(crate) mod lifeline;
+pub mod lifeline;
 pub mod local;
+mod outgoing;
+pub mod reader;
+pub mod session;
 pub(crate) mod timers;
+mod topics;
 
 use crate::broker::ConnectionId;
 use crate::broker::delivery::{Reply, Said};
@@ -189,8 +189,7 @@ impl Connection {
     pub(crate) fn take_reply(self: &Rc<Self>, local: &Local, reply: Reply) {
         let Reply { ts, said, .. } = reply;
         let commands = self.in_flight.get();
-        self.in_flight
-            .set(commands.saturating_sub(said.commands()));
+        self.in_flight.set(commands.saturating_sub(said.commands()));
         let bytes = self.in_flight_bytes.get();
         self.in_flight_bytes
             .set(bytes.saturating_sub(said.request_bytes()));
