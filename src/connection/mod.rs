@@ -284,12 +284,17 @@ impl Connection {
     fn forget_subscriptions(&self, local: &Local) -> u64 {
         let (discarded, lost) = self.ring.borrow_mut().give_up_events();
         local.counters.discarded.add(discarded);
+        self.leave_every_topic(local);
+        lost
+    }
+
+    /// Takes the connection off every topic. What waits for it already is still sent.
+    fn leave_every_topic(&self, local: &Local) {
         let topics = std::mem::take(&mut *self.topics.borrow_mut()).into_entries();
         if !topics.is_empty() {
             local.counters.subscribers.sub(1);
             leave_topics(local, self.id, topics);
         }
-        lost
     }
 
     /// Counts what is kept for this connection: replies that wait and input that is not done with.

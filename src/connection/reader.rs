@@ -268,7 +268,8 @@ impl Reader {
             }
             Poll::Ready(Ok(_)) => {
                 self.has_ended = true;
-                connection.forget_subscriptions(&self.local);
+                // Replays are answers too, so what waits is not given up.
+                connection.leave_every_topic(&self.local);
                 self.last()
             }
             Poll::Ready(Err(_)) => Poll::Ready(()),

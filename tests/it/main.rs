@@ -17,8 +17,8 @@ mod recovery;
 
 mod slow_consumer;
 
-mod logs;
 mod listing;
+mod logs;
 mod origins;
 mod rest;
 mod rest_bodies;
