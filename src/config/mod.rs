@@ -114,9 +114,9 @@ settings! {
         http_head_bytes_max: usize = bytes("HTTP_HEAD_MAX", "16384", 8192..=1 << 20);
     }
     "Timeouts" {
-        /// Pause between two heartbeats; below `PONG_WAIT_SEC`.
+        /// Pause between two heartbeats; below `PONG_WAIT_SEC`, at most half of it where only that is given.
         ping_period: Duration = seconds("PING_PERIOD_SEC", "30", 1);
-        /// Silence of a client after which it is disconnected.
+        /// Silence of a client after which it is disconnected; at least twice `PING_PERIOD_SEC` where only that is given.
         pong_wait: Duration = seconds("PONG_WAIT_SEC", "60", 1);
         /// Send the heartbeat also as an info message, for clients that cannot see pings.
         heartbeat_info: bool = switch("HEARTBEAT_INFO", "true");
@@ -192,7 +192,14 @@ impl Config {
         env: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Vec<SettingError>> {
         let mut reader = Reader::new(flag, env);
-        let config = Self::read(&mut reader);
+        let mut config = Self::read(&mut reader);
+        let is_given = |name| reader.is_given(name);
+        match (is_given("PING_PERIOD_SEC"), is_given("PONG_WAIT_SEC")) {
+            // Two periods, so that one lost pong ends nobody.
+            (true, false) => config.pong_wait = config.pong_wait.max(config.ping_period * 2),
+            (false, true) => config.ping_period = config.ping_period.min(config.pong_wait / 2),
+            _ => {}
+        }
         let mut errors = reader.into_errors();
         // Beside a value that is bad already, a relation would be to its default, which nobody asked for.
         let bad: Vec<_> = errors.iter().map(SettingError::variable).collect();

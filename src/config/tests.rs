@@ -104,6 +104,7 @@ fn all_bad_settings_are_reported_at_once() {
 fn relations_are_reported_at_once_too() {
     let env = [
         ("PING_PERIOD_SEC", "60"),
+        ("PONG_WAIT_SEC", "60"),
         ("AUTH_ENABLED", "T"),
         ("API_KEYS", " , "),
         ("DRAIN_GRACE_MS", "10000"),
@@ -116,6 +117,40 @@ fn relations_are_reported_at_once_too() {
             "API_KEYS=\"\": must be at least one key when AUTH_ENABLED is true",
         ]
     );
+}
+
+#[test]
+fn where_only_one_of_period_and_wait_is_given_the_other_follows() {
+    let times = |args: &[&str], env: &[(&str, &str)]| {
+        let config = load(args, env).expect("good settings");
+        let (period, wait) = (config.ping_period, config.pong_wait);
+        assert!(wait >= period * 2, "{period:?} {wait:?}");
+        (period.as_millis(), wait.as_millis())
+    };
+    for (period, wait) in [
+        ("1", 60_000),
+        ("30", 60_000),
+        ("31", 62_000),
+        ("60", 120_000),
+        ("86400", 172_800_000),
+    ] {
+        assert_eq!(times(&[], &[("PING_PERIOD_SEC", period)]).1, wait);
+        assert_eq!(times(&["--ping-period-sec", period], &[]).1, wait);
+    }
+    for (wait, period) in [
+        ("1", 500),
+        ("2", 1000),
+        ("59", 29_500),
+        ("60", 30_000),
+        ("86400", 30_000),
+    ] {
+        assert_eq!(times(&[], &[("PONG_WAIT_SEC", wait)]).0, period);
+    }
+    let empty = [("PING_PERIOD_SEC", "60"), ("PONG_WAIT_SEC", "")];
+    assert_eq!(times(&[], &empty), (60_000, 120_000));
+    let both = [("PING_PERIOD_SEC", "60"), ("PONG_WAIT_SEC", "61")];
+    let config = load(&[], &both).expect("both are given, and hold");
+    assert_eq!(config.pong_wait.as_secs(), 61);
 }
 
 #[test]
