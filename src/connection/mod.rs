@@ -298,6 +298,9 @@ impl Connection {
 
     /// Counts what is kept for this connection: replies that wait and input that is not done with.
     fn book(&self, local: &Local, kept: [usize; 2]) {
+        // A flush may still come behind the end, and nobody would take back what it counts.
+        let is_ended = self.phase.get() == Phase::Ended;
+        let kept = if is_ended { [0, 0] } else { kept };
         let before = self.kept.replace(kept);
         if before != kept {
             local.keep(before, kept);
