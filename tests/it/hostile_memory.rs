@@ -68,7 +68,7 @@ async fn pongs_that_nobody_reads_take_a_bounded_room() {
 async fn pongs_that_are_read_too_slowly_take_a_bounded_room() {
     let broker = Broker::start(&[]);
     let before = broker.resident_kib();
-    let mut socket = RawSocket::connect_small(&broker).await;
+    let socket = RawSocket::connect_small(&broker).await;
     let pings = raw::text(r#"{"type":"ping"}"#).repeat(3000);
     let (mut sent, mut buffer) = (0, vec![0; 16 * 1024]);
     let start = Instant::now();
@@ -229,8 +229,8 @@ async fn subscribers_that_trickle_keep_no_more_than_their_queues_may() {
     for _ in 0..4 {
         for (number, socket) in subscribers.iter_mut().enumerate() {
             let topic = format!("t{number}");
-            let publishes = silent_publishes(&topic, &of_bytes(64_000), 20);
-            publisher.send(&publishes).await;
+            let batch = silent_publishes(&topic, &of_bytes(64_000), 20);
+            publisher.send(&batch).await;
             drop(socket.wire.stream.try_read(&mut sip));
         }
     }
@@ -296,10 +296,10 @@ async fn over_the_memory_budget_new_things_are_refused_until_there_is_room() {
         .try_read(&mut [0; 1])
         .is_ok_and(|read| read > 0)
     {
-        let publishes: Vec<_> = (topics..topics + 200)
+        let batch: Vec<_> = (topics..topics + 200)
             .flat_map(|number| silent_publishes(&name(number), "1", 1))
             .collect();
-        publisher.send(&publishes).await;
+        publisher.send(&batch).await;
         topics += 200;
         assert!(topics < 100_000, "16 MiB are not used up");
         tokio::task::yield_now().await;

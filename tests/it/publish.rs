@@ -1,6 +1,6 @@
 //! `publish`: what is required of it, and what its ack says.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -144,7 +144,7 @@ async fn own_events_come_before_their_acks_whatever_else_is_under_way() {
         let topic = topics[number % topics.len()];
         client.send_text(&publish_text(topic, "1")).await;
     }
-    let mut events = HashMap::new();
+    let mut events = BTreeMap::new();
     let mut acked = 0;
     while acked < 500 {
         let message = client.recv().await;
