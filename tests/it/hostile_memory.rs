@@ -264,12 +264,12 @@ async fn histories_keep_no_more_bytes_than_they_may() {
     }
     assert_eq!(publisher.ask(r#"{"type":"ping"}"#).await["type"], "pong");
     assert_grown_at_most(&broker, before, 24).await;
-    // Of the last topic something is kept: the newest.
+    // All topics give way to one another alike, so of each something is kept: the newest.
     let mut reader = Client::connect(&broker).await;
     let ack = reader.subscribe_with("t39", json!({"last_n": 1000})).await;
     assert_eq!(ack["seq"], 40);
     let seqs = reader.expect_seqs_to("t39", 40).await;
-    assert!(seqs.is_sorted() && seqs.len() > 1, "{seqs:?}");
+    assert!(seqs.is_sorted() && !seqs.is_empty(), "{seqs:?}");
 }
 
 async fn totals(broker: &Broker) -> Value {
