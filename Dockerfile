@@ -6,9 +6,11 @@ WORKDIR /build
 
 # Dependencies in a layer of their own: it stays until a manifest or the lock
 # file changes. Cargo wants every target that a manifest names, also those of
-# the other workspace member, so each gets an empty file.
+# the load generator, so each gets an empty file. The small crate of the house
+# changes rarely and is built here for good.
 COPY Cargo.toml Cargo.lock ./
 COPY loadgen/Cargo.toml loadgen/
+COPY crates crates
 RUN mkdir -p src benches loadgen/src \
     && benches="$(sed -n '/^\[\[bench]]/{n;s/^name = "\(.*\)"$/benches\/\1.rs/p}' Cargo.toml)" \
     && for main in src/main.rs loadgen/src/main.rs $benches; \

@@ -9,9 +9,9 @@ mod support;
 
 use std::hint::black_box;
 
-use shardcast::protocol::websocket::decoder::Decoder;
 use shardcast::protocol::command;
 use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::websocket::decoder::Decoder;
 use shardcast::protocol::websocket::frame::EventTemplate;
 use support::{BATCH, Rig};
 

@@ -1,101 +1,74 @@
-//! What does a push on a ring cost: taken at once, full and dropping, and with two threads pushing on one ring?
+//! What does a run cost on a ring: taken at once, full and dropping, and one that widens?
 #![allow(missing_docs, reason = "criterion makes the public items")]
 
+mod support;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use shardcast::broker::outbox::{
-    Address, ConnectionId, OutboxReceiver, OutboxSender, Pushed, Taken, outbox,
-};
-use shardcast::broker::run::{Run, Stamp};
+use shardcast::broker::ring::{Next, Ring, RingLimits};
+use shardcast::broker::run::Run;
 
 const PUSHES: usize = 1000;
 
-fn ring() -> (OutboxSender, OutboxReceiver) {
-    outbox(ConnectionId(1), Address { home: 0, slot: 0 }, 100, false)
-}
+const LIMITS: RingLimits = RingLimits {
+    events_max: 100,
+    bytes_max: 2 << 20,
+};
 
 fn run() -> Arc<Run> {
-    let stamp = Stamp {
-        shard: 0,
-        serial: 1,
-    };
-    Arc::new(Run::new(vec![b'x'; 290], &[290], Arc::default(), stamp))
+    Arc::new(Run::new(vec![b'x'; 290], &[290], 1, support::topic()))
 }
 
-fn lost(receiver: &OutboxReceiver) -> (usize, u64) {
-    let (mut got, mut lost) = (0, receiver.take_lost());
-    while let Some(taken) = receiver.take() {
-        let Taken {
-            run,
-            skip,
-            lost: more,
-        } = taken;
-        got += run.events() - skip;
-        lost += more;
+/// Events taken off until the ring is empty.
+fn drain(ring: &mut Ring) -> usize {
+    let mut events = 0;
+    while let Next::Events { run, skip, .. } = ring.take() {
+        events += run.events() - skip;
     }
-    (got, lost)
+    events
 }
 
-fn push(criterion: &mut Criterion) {
+fn rings(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("ring");
     group.throughput(Throughput::Elements(PUSHES as u64));
-    let event = run();
-
-    let (sender, receiver) = ring();
-    group.bench_function("push_and_take", |bencher| {
+    let run = run();
+    group.bench_function("push and take", |bencher| {
+        let mut ring = Ring::default();
         bencher.iter(|| {
-            for _ in 0..PUSHES {
-                assert!(matches!(
-                    sender.push(&event),
-                    Pushed::Queued { dropped: 0, .. }
-                ));
-                assert!(receiver.take().is_some());
-            }
+            let taken: usize = (0..PUSHES)
+                .map(|_| {
+                    ring.push(&run, LIMITS);
+                    drain(&mut ring)
+                })
+                .sum();
+            assert_eq!(taken, PUSHES);
         });
     });
-
-    let (sender, receiver) = ring();
-    group.bench_function("push_into_a_full_ring", |bencher| {
+    group.bench_function("push to a full one", |bencher| {
+        let mut ring = Ring::default();
+        (0..LIMITS.events_max).for_each(|_| assert_eq!(ring.push(&run, LIMITS), 0));
         bencher.iter(|| {
-            for _ in 0..PUSHES {
-                sender.push(&event);
-            }
-            let (got, lost) = lost(&receiver);
-            assert_eq!(got as u64 + lost, PUSHES as u64);
+            let dropped: u64 = (0..PUSHES).map(|_| ring.push(&run, LIMITS)).sum();
+            assert_eq!(dropped, PUSHES as u64);
         });
     });
-
-    let (sender, receiver) = ring();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let other = sender.clone();
-        let (event, stop) = (&event, &stop);
-        let rival = scope.spawn(move || {
-            let mut pushed = 0_u64;
-            while !stop.load(Ordering::Relaxed) {
-                other.push(event);
-                pushed += 1;
-            }
-            pushed
+    group.bench_function("fill a new one and empty it", |bencher| {
+        bencher.iter(|| {
+            let taken: usize = (0..PUSHES / LIMITS.events_max)
+                .map(|_| {
+                    let mut ring = Ring::default();
+                    for _ in 0..LIMITS.events_max {
+                        ring.push(&run, LIMITS);
+                    }
+                    drain(&mut ring)
+                })
+                .sum();
+            assert_eq!(taken, PUSHES);
         });
-        let mut pushed = 0_u64;
-        group.bench_function("push_into_a_full_ring_against_a_rival", |bencher| {
-            bencher.iter(|| {
-                for _ in 0..PUSHES {
-                    sender.push(event);
-                }
-                pushed += PUSHES as u64;
-            });
-        });
-        stop.store(true, Ordering::Relaxed);
-        pushed += rival.join().expect("the rival does not panic");
-        let (got, lost) = lost(&receiver);
-        assert_eq!(got as u64 + lost, pushed);
     });
     group.finish();
 }
 
-criterion_group!(benches, push);
+criterion_group!(benches, rings);
 criterion_main!(benches);

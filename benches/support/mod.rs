@@ -1,18 +1,20 @@
-//! A shard with one topic and its subscribers, in memory: what several benches measure.
+//! A shard with subscribers, without threads or sockets.
+#![allow(dead_code, reason = "each bench uses a part of it")]
 
-use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-
-use shardcast::broker::ConnectionId;
-use shardcast::broker::inbox::{Bell, Inbox};
-use shardcast::broker::request::{Item, Publishes, Replay, Request};
-use shardcast::broker::ring::{Next, Ring};
-use shardcast::broker::shard::{Shard, ShardLimits};
-use shardcast::metrics::ShardCounters;
-use shardcast::protocol::time::Timestamp;
 use std::cell::{Cell, RefCell};
+use std::hint::black_box;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use shardcast::broker::delivery::Item;
+use shardcast::broker::directory::TopicEntry;
+use shardcast::broker::inbox::{Bell, Inbox};
+use shardcast::broker::request::{Publishes, Replay, Request};
+use shardcast::broker::ring::{Next, Ring, RingLimits};
+use shardcast::broker::shard::{Shard, ShardLimits};
+use shardcast::broker::{ConnectionId, Shared};
+use shardcast::protocol::native;
+use shardcast::protocol::time::Timestamp;
 
 /// Messages that are published together: what a client with a window of 32 leads to.
 pub(crate) const BATCH: usize = 32;
@@ -20,60 +22,66 @@ pub(crate) const BATCH: usize = 32;
 const TOPIC: &str = "orders";
 const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
 
-/// A shard on its own, and the ends of its subscribers.
+const LIMITS: RingLimits = RingLimits {
+    events_max: 100,
+    bytes_max: 2 << 20,
+};
+
+/// A topic that belongs to nobody.
+pub(crate) fn topic() -> Arc<TopicEntry> {
+    let mut rig = Rig::new(0, 1);
+    rig.publish(1);
+    let directory = rig.shared.directory.snapshot();
+    Arc::clone(directory.iter().next().expect("it has been made"))
+}
+
+/// One topic, its subscribers, and a publisher.
 pub(crate) struct Rig {
     shard: Shard,
+    shared: Shared,
     inbox: Arc<Inbox>,
     publisher: ConnectionId,
     connections: RefCell<Vec<Option<Rc<Conn>>>>,
     ready: RefCell<Vec<Rc<Conn>>>,
     payload: String,
     ts: Timestamp,
+    answers: Vec<u8>,
 }
 
 struct Conn {
     id: ConnectionId,
     ring: RefCell<Ring>,
-    ready: Cell<bool>,
-}
-
-fn find(connections: &RefCell<Vec<Option<Rc<Conn>>>>, id: ConnectionId) -> Option<Rc<Conn>> {
-    let connections = connections.borrow();
-    let connection = connections.get(id.slot())?.as_ref()?;
-    (connection.id == id).then(|| Rc::clone(connection))
+    is_ready: Cell<bool>,
 }
 
 impl Rig {
-    /// `subscribers` rings of 100 events and payloads of `payload_bytes`.
+    /// `subscribers` of one topic, and a publisher of payloads of `payload_bytes`.
     pub(crate) fn new(subscribers: usize, payload_bytes: usize) -> Self {
-        let inbox = Arc::new(Inbox::new(65_536, Arc::new(Bell::default())));
+        let inbox = Arc::new(Inbox::new(1 << 16, Arc::new(Bell::default())));
         let limits = ShardLimits {
             history_events_max: 100,
+            history_bytes_max: usize::MAX,
             run_events_max: BATCH,
-            turn_topic_events_max: 50,
-            turn_events_max: 1024,
-            turn_requests_max: 65_536,
-            topics_max: 10,
+            turn_topic_events_max: usize::MAX,
+            turn_events_max: usize::MAX,
+            turn_bytes_max: usize::MAX,
+            turn_requests_max: usize::MAX,
+            topics_max: 1,
             auto_create: true,
         };
-        let shard = Shard::new(
-            0,
-            1,
-            Arc::clone(&inbox),
-            limits,
-            Arc::new(ShardCounters::default()),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let shared = Shared::default();
         let mut rig = Self {
-            shard,
+            shard: Shard::new(0, 1, Arc::clone(&inbox), limits, shared.clone()),
+            shared,
             inbox,
             publisher: ConnectionId::new(0, 1 << 20, 1),
             connections: RefCell::default(),
             ready: RefCell::default(),
             payload: format!("\"{}\"", "x".repeat(payload_bytes.saturating_sub(2))),
             ts: Timestamp::from_unix_ms(1_756_116_000_000),
+            answers: Vec::new(),
         };
-        rig.subscribe(subscribers);
+        assert_eq!(rig.subscribe(subscribers), subscribers);
         rig
     }
 
@@ -81,16 +89,18 @@ impl Rig {
     pub(crate) fn subscribe(&mut self, count: usize) -> usize {
         for _ in 0..count {
             let slot = self.connections.borrow().len();
-            let id = ConnectionId::new(0, slot as u32, 1);
+            let slot = u32::try_from(slot).expect("few");
+            let id = ConnectionId::new(0, slot, 1);
             self.connections.borrow_mut().push(Some(Rc::new(Conn {
                 id,
                 ring: RefCell::default(),
-                ready: Cell::new(false),
+                is_ready: Cell::new(false),
             })));
             let request = Request::Subscribe {
                 subscriber: id,
                 topic: TOPIC.into(),
                 replay: Replay::None,
+                is_inline: true,
                 request_id: None,
             };
             self.inbox.push(request).expect("the inbox has room");
@@ -113,21 +123,31 @@ impl Rig {
     fn turn(&mut self) -> usize {
         let mut replies = 0;
         let (connections, ready) = (&self.connections, &self.ready);
+        let answers = &mut self.answers;
         self.shard.turn(self.ts, &mut |_, delivery| {
             for item in delivery.items {
                 match item {
                     Item::Reply(reply) => {
                         replies += 1;
-                        black_box(&reply);
+                        answers.clear();
+                        let ts = reply.ts;
+                        reply
+                            .said
+                            .answers(|answer| native::encode(answers, answer, ts));
+                        black_box(&answers);
                     }
                     Item::Events { run, to } => {
+                        let connections = connections.borrow();
                         for id in to.iter() {
-                            let Some(connection) = find(connections, id) else {
+                            let Some(Some(connection)) = connections.get(id.slot()) else {
                                 continue;
                             };
-                            black_box(connection.ring.borrow_mut().push(&run, 100));
-                            if !connection.ready.replace(true) {
-                                ready.borrow_mut().push(Rc::clone(&connection));
+                            if connection.id != *id {
+                                continue;
+                            }
+                            black_box(connection.ring.borrow_mut().push(&run, LIMITS));
+                            if !connection.is_ready.replace(true) {
+                                ready.borrow_mut().push(Rc::clone(connection));
                             }
                         }
                     }
@@ -140,14 +160,12 @@ impl Rig {
     /// Empties every ring, as the flusher does. Returns the events taken.
     pub(crate) fn drain(&self) -> usize {
         let mut events = 0;
-        for connection in std::mem::take(&mut *self.ready.borrow_mut()) {
-            connection.ready.set(false);
+        for connection in self.ready.borrow_mut().drain(..) {
+            connection.is_ready.set(false);
             let mut ring = connection.ring.borrow_mut();
-            while let Some(next) = ring.take() {
-                if let Next::Events { run, skip, .. } = next {
-                    events += run.events() - skip;
-                    black_box(run.frames());
-                }
+            while let Next::Events { run, skip, .. } = ring.take() {
+                events += run.events() - skip;
+                black_box(run.frames());
             }
         }
         events

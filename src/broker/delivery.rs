@@ -12,8 +12,8 @@ use super::ring::{Fetch, Piece};
 use super::run::Run;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::time::Timestamp;
 use crate::protocol::names::RequestId;
+use crate::protocol::time::Timestamp;
 
 /// What one turn of a shard has for the connections of one core.
 #[derive(Debug)]

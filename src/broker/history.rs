@@ -176,7 +176,12 @@ mod tests {
     fn a_run_longer_than_a_piece_goes_alone() {
         let mut history = History::new(10);
         for seq in 1..=2 {
-            history.push(Arc::new(Run::new(vec![0; 100_000], &[100_000], seq, entry("t"))));
+            history.push(Arc::new(Run::new(
+                vec![0; 100_000],
+                &[100_000],
+                seq,
+                entry("t"),
+            )));
         }
         let (piece, next) = history.piece(1, 2);
         assert_eq!((piece.len(), next), (1, 2));

@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
+pub mod delivery;
+pub mod directory;
+pub mod history;
 pub mod inbox;
+pub mod pages;
 pub mod request;
+pub mod ring;
+pub mod run;
 pub mod shard;
+mod subscribers;
 mod table;
 mod topic;
-pub mod run;
-pub mod history;
-pub mod delivery;
-mod subscribers;
-pub mod directory;
-pub mod pages;
-pub mod ring;
 
 pub use table::Shared;
 

@@ -14,7 +14,7 @@ use crate::budget::Kind;
 pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
 
 /// What a run takes beside its frames: itself, two reference counts, the allocator's rounding.
-const OVERHEAD_BYTES: usize = 96;
+const OVERHEAD_BYTES: usize = 104;
 
 /// Complete `WebSocket` frames of consecutive events of one topic, immutable once made.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Run {
     /// Where each frame ends in `frames`; empty for a run of one event, which ends at the end.
     ends: Box<[u32]>,
     first_seq: u64,
+    /// What it takes in memory: reckoned once, asked for by every ring.
+    bytes: usize,
     topic: Arc<TopicEntry>,
 }
 
@@ -35,16 +37,15 @@ impl Run {
         } else {
             Box::default()
         };
-        let run = Self {
+        let bytes = frames.len() + size_of_val(&*ends) + OVERHEAD_BYTES;
+        topic.budget.book(topic.shard, Kind::Frames, bytes);
+        Self {
             frames: frames.into_boxed_slice(),
             ends,
             first_seq,
+            bytes,
             topic,
-        };
-        run.topic
-            .budget
-            .book(run.topic.shard, Kind::Frames, run.bytes());
-        run
+        }
     }
 
     /// Events in this run: at least 1.
@@ -64,7 +65,7 @@ impl Run {
 
     /// What it takes in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.frames.len() + size_of_val(&*self.ends) + OVERHEAD_BYTES
+        self.bytes
     }
 
     /// The byte at which event `index` starts; the length of all frames for an index past the end.
@@ -93,7 +94,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         self.topic
             .budget
-            .release(self.topic.shard, Kind::Frames, self.bytes());
+            .release(self.topic.shard, Kind::Frames, self.bytes);
     }
 }
 

@@ -20,8 +20,8 @@ use super::request::{Created, Publishes, Replay, Request};
 use super::ring::{Fetch, Piece};
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
-use crate::protocol::time::Timestamp;
 use crate::protocol::names::check_topic_name;
+use crate::protocol::time::Timestamp;
 
 /// The limits that a shard keeps.
 #[derive(Debug, Clone)]

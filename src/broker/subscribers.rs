@@ -78,7 +78,9 @@ impl Subscribers {
 
     /// Each of them once.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ConnectionId> {
-        self.cores.iter().flat_map(|(_, of)| of.list.iter().copied())
+        self.cores
+            .iter()
+            .flat_map(|(_, of)| of.list.iter().copied())
     }
 }
 

@@ -55,11 +55,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(shard: usize, cores: usize, shared: Shared) -> Self {
+    pub(crate) fn new(shard: usize, cores: usize, public: Shared) -> Self {
         Self {
             shard,
             cores,
-            shared,
+            shared: public,
             names: AHashMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -99,11 +99,12 @@ impl Table {
         topics_max: usize,
     ) -> Option<usize> {
         // Relaxed: the count guards nothing but itself.
-        let counted = self.shared.topics_total.fetch_update(
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-            |total| (total < topics_max).then_some(total + 1),
-        );
+        let counted =
+            self.shared
+                .topics_total
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| {
+                    (total < topics_max).then_some(total + 1)
+                });
         counted.ok()?;
         self.epochs += 1;
         let epoch = ahash::RandomState::new().hash_one((self.shard, self.epochs));

@@ -19,11 +19,14 @@ pub(super) async fn list(settings: &ClientSettings) -> Result<Vec<String>, Failu
     let body = call(settings, Method::GET, "/topics", String::new()).await?;
     let topics: Topics = serde_json::from_slice(&body)
         .map_err(|error| RestError::Http(settings.url.clone(), error.into()))?;
-    Ok(topics
+    let mut lines: Vec<_> = topics
         .topics
         .iter()
         .map(|topic| topic.get().to_owned())
-        .collect())
+        .collect();
+    // The server lists them shard by shard; each begins with its name.
+    lines.sort_unstable();
+    Ok(lines)
 }
 
 /// Creates a topic.

@@ -84,7 +84,7 @@ settings! {
     }
     "Limits" {
         /// Memory for all that is kept for clients, like 512MiB; 0 is 75 % of what the machine or its group has.
-        memory_bytes_max: Option<usize> = text("MEMORY_BUDGET", "0", "SIZE", "a size like 512MiB, at least 16MiB",
+        memory_bytes_max: usize = text("MEMORY_BUDGET", "0", "SIZE", "a size like 512MiB, at least 16MiB",
             values::parse_size);
         /// Bytes of all histories; over it those that keep most lose their oldest.
         history_bytes_max: usize = bytes("HISTORY_BYTES_MAX", "1073741824", 0..=1 << 50);
@@ -114,9 +114,9 @@ settings! {
         http_head_bytes_max: usize = bytes("HTTP_HEAD_MAX", "16384", 8192..=1 << 20);
     }
     "Timeouts" {
-        /// Pause between two heartbeats; below `PONG_WAIT_SEC`.
+        /// Pause between two heartbeats; below `PONG_WAIT_SEC`, and at most half of it if only that is given.
         ping_period: Duration = seconds("PING_PERIOD_SEC", "30", 1);
-        /// Silence of a client after which it is disconnected.
+        /// Silence of a client after which it is disconnected; at least twice `PING_PERIOD_SEC` if only that is given.
         pong_wait: Duration = seconds("PONG_WAIT_SEC", "60", 1);
         /// Send the heartbeat also as an info message, for clients that cannot see pings.
         heartbeat_info: bool = switch("HEARTBEAT_INFO", "true");
@@ -192,8 +192,11 @@ impl Config {
         env: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Vec<SettingError>> {
         let mut reader = Reader::new(flag, env);
-        let config = Self::read(&mut reader);
+        let mut config = Self::read(&mut reader);
+        let is_period_given = reader.is_given("PING_PERIOD_SEC");
+        let is_wait_given = reader.is_given("PONG_WAIT_SEC");
         let mut errors = reader.into_errors();
+        config.match_heartbeat(is_period_given, is_wait_given);
         // Beside a value that is bad already, a relation would be to its default, which nobody asked for.
         let bad: Vec<_> = errors.iter().map(SettingError::variable).collect();
         let conflicts = config.conflicts().into_iter();
@@ -206,6 +209,17 @@ impl Config {
             Ok(config)
         } else {
             Err(errors)
+        }
+    }
+
+    /// Of a heartbeat's period and the wait for its answer one may be given alone, and the other follows: a wait of at
+    /// least twice the period.
+    fn match_heartbeat(&mut self, is_period_given: bool, is_wait_given: bool) {
+        if is_period_given && !is_wait_given {
+            self.pong_wait = self.pong_wait.max(self.ping_period.saturating_mul(2));
+        }
+        if is_wait_given && !is_period_given {
+            self.ping_period = self.ping_period.min(self.pong_wait / 2);
         }
     }
 

@@ -289,6 +289,11 @@ impl<'a> Reader<'a> {
         self.errors
     }
 
+    /// Whether somebody has said what `name` is to be.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.given(name).is_some()
+    }
+
     /// A flag counts also when it is empty; a variable does not, since Compose files and charts set empty ones.
     fn given(&self, name: &str) -> Option<OsString> {
         (self.flag)(name).or_else(|| (self.env)(name).filter(|text| !text.is_empty()))

@@ -104,6 +104,7 @@ fn all_bad_settings_are_reported_at_once() {
 fn relations_are_reported_at_once_too() {
     let env = [
         ("PING_PERIOD_SEC", "60"),
+        ("PONG_WAIT_SEC", "60"),
         ("AUTH_ENABLED", "T"),
         ("API_KEYS", " , "),
         ("DRAIN_GRACE_MS", "10000"),
@@ -116,6 +117,21 @@ fn relations_are_reported_at_once_too() {
             "API_KEYS=\"\": must be at least one key when AUTH_ENABLED is true",
         ]
     );
+}
+
+#[test]
+fn of_a_heartbeat_and_its_wait_one_may_be_given_alone() {
+    for (env, period, wait) in [
+        ([("PING_PERIOD_SEC", "60")], 60_000, 120_000),
+        ([("PING_PERIOD_SEC", "5")], 5_000, 60_000),
+        ([("PONG_WAIT_SEC", "20")], 10_000, 20_000),
+        ([("PONG_WAIT_SEC", "1")], 500, 1_000),
+        ([("PONG_WAIT_SEC", "300")], 30_000, 300_000),
+    ] {
+        let config = load(&[], &env).expect("allowed");
+        let times = (config.ping_period.as_millis(), config.pong_wait.as_millis());
+        assert_eq!(times, (period, wait), "{env:?}");
+    }
 }
 
 #[test]

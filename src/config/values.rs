@@ -80,9 +80,8 @@ impl IoUring {
         &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
-/// A size in bytes, with or without a unit: 1024, 512KiB, 4MiB, 2GiB, at least 16 MiB; 0 is none
-/// (`Some(None)`).
-pub(super) fn parse_size(text: &str) -> Option<Option<usize>> {
+/// A size in bytes, with or without a unit: 1024, 512KiB, 4MiB, 2GiB. 0, or at least 16 MiB.
+pub(super) fn parse_size(text: &str) -> Option<usize> {
     const LEAST: usize = 16 << 20;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
@@ -95,11 +94,7 @@ pub(super) fn parse_size(text: &str) -> Option<Option<usize>> {
     };
     let number: usize = digits.parse().ok()?;
     let bytes = number.checked_mul(1 << shift)?;
-    match bytes {
-        0 => Some(None),
-        LEAST.. => Some(Some(bytes)),
-        _ => None,
-    }
+    (bytes == 0 || bytes >= LEAST).then_some(bytes)
 }
 
 /// The form of log lines.

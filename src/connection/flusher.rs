@@ -4,8 +4,8 @@
 //! result. A socket that would block keeps the rest and is parked until it takes bytes again; it
 //! holds up nobody. Without `io_uring` the sends are one `write` each, with the same result.
 //!
-//! What is gathered has left its ring and cannot be dropped any more, so it is bounded: see
-//! [`FLUSH_BYTES_MAX`].
+//! What is gathered has left its ring and cannot be dropped any more, so it is bounded by
+//! one write of 64 KiB.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -178,10 +178,13 @@ impl Flusher {
 
 /// The bytes of one send, `written` of the first segment left out.
 fn slices(own: &[Segment], written: usize) -> impl Iterator<Item = &[u8]> {
-    own.iter().take(SLICES_MAX).enumerate().map(move |(index, segment)| {
-        let skip = if index == 0 { written } else { 0 };
-        segment.bytes().get(skip..).unwrap_or_default()
-    })
+    own.iter()
+        .take(SLICES_MAX)
+        .enumerate()
+        .map(move |(index, segment)| {
+            let skip = if index == 0 { written } else { 0 };
+            segment.bytes().get(skip..).unwrap_or_default()
+        })
 }
 
 /// Takes from the ring, up to the bounds of one send, behind the segments from `first` on; the
@@ -269,8 +272,8 @@ fn settle(local: &Local, send: &Send, own: &mut [Segment], result: io::Result<us
         }
     };
     let (through, written) = advance(own, send.written, taken);
-    let (sent, left) = own.split_at_mut(through);
-    let live: usize = sent.iter().map(Segment::live).sum();
+    let (done, left) = own.split_at_mut(through);
+    let live: usize = done.iter().map(Segment::live).sum();
     local.counters.delivered.add_owned(live as u64);
     if taken > 0 {
         connection.stalled.set(None);
@@ -333,8 +336,7 @@ impl Connection {
         let ring = self.ring.borrow();
         let replies = ring.reply_bytes() + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes());
         self.book(local, [replies, self.kept.get()[1]]);
-        let (is_sent, is_empty, is_ready) =
-            (unsent.is_none(), ring.is_empty(), ring.is_ready());
+        let (is_sent, is_empty, is_ready) = (unsent.is_none(), ring.is_empty(), ring.is_ready());
         drop((unsent, ring));
         if is_sent && !self.is_parked.get() {
             match self.phase.get() {

@@ -1,7 +1,7 @@
 //! When a connection must end, or must be told that it lives.
 //!
 //! Deadlines run on ticks in which the core was alive and had looked at the sockets: see
-//! [`Local::tick`]. Nobody is judged by a clock that ran while the process stood still.
+//! `Local::tick`. Nobody is judged by a clock that ran while the process stood still.
 
 use std::rc::Rc;
 

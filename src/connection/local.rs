@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::timers::{Tick, Timers, ticks};
 use super::Connection;
+use super::timers::{Tick, Timers, ticks};
 use crate::broker::inbox::Bell;
 use crate::broker::ring::RingLimits;
 use crate::budget::Kind;
@@ -117,7 +117,9 @@ impl Local {
     /// The tick by which `duration` from now has surely passed.
     pub(crate) fn after(&self, duration: std::time::Duration) -> Tick {
         // The present tick has begun already.
-        self.tick().saturating_add(ticks(duration)).saturating_add(1)
+        self.tick()
+            .saturating_add(ticks(duration))
+            .saturating_add(1)
     }
 
     /// Looks at `connection` at tick `at`, unless it is looked at before.

@@ -13,15 +13,15 @@ use std::task::Waker;
 
 use tokio::net::TcpStream;
 
-pub mod reader;
-mod session;
-mod flow;
-mod topics;
+pub mod flow;
 pub mod flusher;
-mod outgoing;
-pub(crate) mod lifeline;
+pub mod lifeline;
 pub mod local;
+mod outgoing;
+pub mod reader;
+pub mod session;
 pub(crate) mod timers;
+mod topics;
 
 use crate::broker::ConnectionId;
 use crate::broker::delivery::{Reply, Said};
@@ -189,8 +189,7 @@ impl Connection {
     pub(crate) fn take_reply(self: &Rc<Self>, local: &Local, reply: Reply) {
         let Reply { ts, said, .. } = reply;
         let commands = self.in_flight.get();
-        self.in_flight
-            .set(commands.saturating_sub(said.commands()));
+        self.in_flight.set(commands.saturating_sub(said.commands()));
         let bytes = self.in_flight_bytes.get();
         self.in_flight_bytes
             .set(bytes.saturating_sub(said.request_bytes()));
@@ -284,16 +283,24 @@ impl Connection {
     fn forget_subscriptions(&self, local: &Local) -> u64 {
         let (discarded, lost) = self.ring.borrow_mut().give_up_events();
         local.counters.discarded.add(discarded);
+        self.leave_every_topic(local);
+        lost
+    }
+
+    /// Takes the connection off every topic. What waits for it already is still sent.
+    fn leave_every_topic(&self, local: &Local) {
         let topics = std::mem::take(&mut *self.topics.borrow_mut()).into_entries();
         if !topics.is_empty() {
             local.counters.subscribers.sub(1);
             leave_topics(local, self.id, topics);
         }
-        lost
     }
 
     /// Counts what is kept for this connection: replies that wait and input that is not done with.
     fn book(&self, local: &Local, kept: [usize; 2]) {
+        // A flush may still come behind the end, and nobody would take back what it counts.
+        let is_ended = self.phase.get() == Phase::Ended;
+        let kept = if is_ended { [0, 0] } else { kept };
         let before = self.kept.replace(kept);
         if before != kept {
             local.keep(before, kept);

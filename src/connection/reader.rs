@@ -23,6 +23,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use tokio::io::Interest;
+
 use super::local::{CARRY_BYTES_SMALL, Local};
 use super::session::Session;
 use super::{Connection, Phase};
@@ -86,6 +88,14 @@ impl Reader {
         self.carry = if bytes.is_empty() { Vec::new() } else { bytes };
     }
 
+    /// Tells the runtime that the socket is empty, after a read that got less than there was room
+    /// for: the next look at it leaves a waker, and no call to read finds nothing. The end of the
+    /// stream stays known, and bytes that come from now on wake the task.
+    fn is_drained(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        drop(self.connection.socket.try_io(Interest::READABLE, nothing));
+    }
+
     /// Reads once. What was read has been acted on when this returns.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let connection = Rc::clone(&self.connection);
@@ -113,9 +123,13 @@ impl Reader {
         let local = Rc::clone(&self.local);
         let mut buffer = local.read_buffer.borrow_mut();
         let carried = self.carry.len();
-        let read = self.connection.socket.try_read(&mut buffer[carried..])?;
+        let room = &mut buffer[carried..];
+        let read = self.connection.socket.try_read(room)?;
         if read == 0 {
             return Ok(0);
+        }
+        if read < room.len() {
+            self.is_drained();
         }
         buffer[..carried].copy_from_slice(&self.carry);
         let bytes = &mut buffer[..carried + read];
@@ -139,6 +153,9 @@ impl Reader {
         let read = self.connection.socket.try_read(&mut self.carry[carried..]);
         self.carry.truncate(carried + *read.as_ref().unwrap_or(&0));
         let read = read?;
+        if 0 < read && read < room {
+            self.is_drained();
+        }
         self.connection.heard.set(self.local.tick());
         if read > 0 && self.carry.len() >= wanted {
             let mut bytes = std::mem::take(&mut self.carry);
@@ -264,11 +281,15 @@ impl Reader {
                 if self.must_pause() {
                     return Poll::Pending;
                 }
-                yield_turn(cx)
+                match connection.socket.poll_read_ready(cx) {
+                    Poll::Pending if !connection.is_over() => Poll::Pending,
+                    _ => yield_turn(cx),
+                }
             }
             Poll::Ready(Ok(_)) => {
                 self.has_ended = true;
-                connection.forget_subscriptions(&self.local);
+                // Replays are answers too, so what waits is not given up.
+                connection.leave_every_topic(&self.local);
                 self.last()
             }
             Poll::Ready(Err(_)) => Poll::Ready(()),

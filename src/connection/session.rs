@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
+use super::Connection;
 use super::flow::Flow;
 use super::local::Local;
-use super::Connection;
 use crate::broker::request::{Replay, Request};
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{

@@ -161,14 +161,16 @@ impl Core {
                 Letter::Socket(socket) => arrived(socket),
                 Letter::Drain(done) => {
                     local.is_draining.set(true);
-                    let all = self.table.all();
-                    all.iter().for_each(|connection| connection.say_goodbye(local));
+                    for connection in self.table.all() {
+                        connection.say_goodbye(local);
+                    }
                     done.send(()).ok();
                 }
                 Letter::Finish(done) => {
                     local.is_finishing.set(true);
-                    let all = self.table.all();
-                    all.iter().for_each(|connection| connection.leave(local));
+                    for connection in self.table.all() {
+                        connection.leave(local);
+                    }
                     self.finished.replace(Some(done));
                 }
             }

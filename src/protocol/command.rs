@@ -439,7 +439,10 @@ mod tests {
         assert_bad(r#"{"request_id":"r"}"#, "type is required");
         assert_bad(r#"{"type":null,"request_id":"r"}"#, allowed);
         assert_bad(r#"{"type":1,"request_id":"r"}"#, "type must be a string");
-        assert_bad(r#"{"type":"Ping","request_id":"r"}"#, "Unknown message type: 'Ping'");
+        assert_bad(
+            r#"{"type":"Ping","request_id":"r"}"#,
+            "Unknown message type: 'Ping'",
+        );
         assert_bad(r#"{"type":"Ping","request_id":"r"}"#, allowed);
         let long = format!(r#"{{"type":"x{}","request_id":"r"}}"#, "é".repeat(9999));
         let bad = parse(&long, DEPTH_MAX).expect_err("an unknown type");

@@ -103,12 +103,7 @@ fn put_info(out: &mut Vec<u8>, msg: &str, ts: Timestamp) {
 }
 
 /// From `{` to the open end of `ts`, whose closing quote the caller writes.
-fn put_topic_ack(
-    out: &mut Vec<u8>,
-    request_id: Option<RequestId<'_>>,
-    topic: &str,
-    ts: Timestamp,
-) {
+fn put_topic_ack(out: &mut Vec<u8>, request_id: Option<RequestId<'_>>, topic: &str, ts: Timestamp) {
     put_type(out, "ack", request_id);
     put(out, r#","topic":"#);
     put_string(out, topic);
@@ -155,12 +150,12 @@ mod tests {
         RequestId::from_json(r#""r-\u0031""#).ok()
     }
 
-    /// Asserts one whole frame around `body`, which must be JSON. `…` in `body` stands for the timestamp.
+    /// Asserts that `answer` is one whole frame around `body`, which must be JSON. `…` in `body` stands for the timestamp.
     #[track_caller]
-    fn assert_frame(write: impl Fn(&mut Vec<u8>), body: &str) {
+    fn assert_frame(answer: &Answer<'_>, body: &str) {
         let body = body.replace('…', TS);
         let mut out = Vec::new();
-        write(&mut out);
+        encode(&mut out, answer, ts());
         let header_len = if body.len() < 126 {
             assert_eq!(usize::from(out[1]), body.len());
             2
@@ -174,7 +169,7 @@ mod tests {
         serde_json::from_str::<serde_json::Value>(&body).expect("a reply is JSON");
 
         let once = out.len();
-        write(&mut out);
+        encode(&mut out, answer, ts());
         assert_eq!(out[..once], out[once..], "a second frame follows the first");
     }
 
@@ -182,39 +177,78 @@ mod tests {
     fn acks_are_those_of_the_contract() {
         let topic = "orders";
         assert_frame(
-            |out| encode(out, &Answer::Unsubscribed { request_id: id(), topic }, ts()),
+            &Answer::Unsubscribed {
+                request_id: id(),
+                topic,
+            },
             r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…"}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Unsubscribed { request_id: None, topic }, ts()),
+            &Answer::Unsubscribed {
+                request_id: None,
+                topic,
+            },
             r#"{"type":"ack","topic":"orders","status":"ok","ts":"…"}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Subscribed { request_id: id(), topic, epoch: "9f3c", seq: 42, recovered: None }, ts()),
+            &Answer::Subscribed {
+                request_id: id(),
+                topic,
+                epoch: "9f3c",
+                seq: 42,
+                recovered: None,
+            },
             r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…","epoch":"9f3c","seq":42}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Subscribed { request_id: None, topic, epoch: "9f3c", seq: 0, recovered: Some(true) }, ts()),
+            &Answer::Subscribed {
+                request_id: None,
+                topic,
+                epoch: "9f3c",
+                seq: 0,
+                recovered: Some(true),
+            },
             r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","epoch":"9f3c","seq":0,"recovered":true}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Subscribed { request_id: None, topic, epoch: "9f3c", seq: u64::MAX, recovered: Some(false) }, ts()),
+            &Answer::Subscribed {
+                request_id: None,
+                topic,
+                epoch: "9f3c",
+                seq: u64::MAX,
+                recovered: Some(false),
+            },
             r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","epoch":"9f3c","seq":18446744073709551615,"recovered":false}"#,
         );
+    }
+
+    #[test]
+    fn acks_without_a_subscription_are_those_of_the_contract() {
+        let topic = "orders";
         assert_frame(
-            |out| encode(out, &Answer::Published { request_id: id(), topic, seq: 43, matched: 3 }, ts()),
+            &Answer::Published {
+                request_id: id(),
+                topic,
+                seq: 43,
+                matched: 3,
+            },
             r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…","seq":43,"matched":3}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Published { request_id: None, topic, seq: 1, matched: 0 }, ts()),
+            &Answer::Published {
+                request_id: None,
+                topic,
+                seq: 1,
+                matched: 0,
+            },
             r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","seq":1,"matched":0}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Authenticated { request_id: id() }, ts()),
+            &Answer::Authenticated { request_id: id() },
             r#"{"type":"ack","request_id":"r-\u0031","status":"authenticated","ts":"…"}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Authenticated { request_id: None }, ts()),
+            &Answer::Authenticated { request_id: None },
             r#"{"type":"ack","status":"authenticated","ts":"…"}"#,
         );
     }
@@ -222,21 +256,23 @@ mod tests {
     #[test]
     fn errors_are_those_of_the_contract() {
         assert_frame(
-            |out| {
-                let (code, message) = (ErrorCode::TopicNotFound, "Topic 'orders' does not exist");
-                encode(out, &Answer::Error { request_id: id(), code, message }, ts());
+            &Answer::Error {
+                request_id: id(),
+                code: ErrorCode::TopicNotFound,
+                message: "Topic 'orders' does not exist",
             },
             r#"{"type":"error","request_id":"r-\u0031","error":{"code":"TOPIC_NOT_FOUND","message":"Topic 'orders' does not exist"},"ts":"…"}"#,
         );
         assert_frame(
-            |out| {
-                let (code, message) = (ErrorCode::BadRequest, "a\"\\\n\u{1}é");
-                encode(out, &Answer::Error { request_id: None, code, message }, ts());
+            &Answer::Error {
+                request_id: None,
+                code: ErrorCode::BadRequest,
+                message: "a\"\\\n\u{1}é",
             },
             r#"{"type":"error","error":{"code":"BAD_REQUEST","message":"a\"\\\n\u0001é"},"ts":"…"}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::Lost { events: 37 }, ts()),
+            &Answer::Lost { events: 37 },
             r#"{"type":"error","error":{"code":"SLOW_CONSUMER","message":"Subscriber queue overflow, 37 messages dropped"},"ts":"…","dropped":37}"#,
         );
     }
@@ -244,20 +280,23 @@ mod tests {
     #[test]
     fn pongs_and_infos_are_those_of_the_contract() {
         assert_frame(
-            |out| encode(out, &Answer::Pong { request_id: id() }, ts()),
+            &Answer::Pong { request_id: id() },
             r#"{"type":"pong","request_id":"r-\u0031","ts":"…"}"#,
         );
-        assert_frame(|out| encode(out, &Answer::Pong { request_id: None }, ts()), r#"{"type":"pong","ts":"…"}"#);
         assert_frame(
-            |out| encode(out, &Answer::Heartbeat, ts()),
+            &Answer::Pong { request_id: None },
+            r#"{"type":"pong","ts":"…"}"#,
+        );
+        assert_frame(
+            &Answer::Heartbeat,
             r#"{"type":"info","msg":"ping","ts":"…"}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::TopicDeleted { topic: "orders" }, ts()),
+            &Answer::TopicDeleted { topic: "orders" },
             r#"{"type":"info","topic":"orders","msg":"topic_deleted","ts":"…"}"#,
         );
         assert_frame(
-            |out| encode(out, &Answer::ShuttingDown, ts()),
+            &Answer::ShuttingDown,
             r#"{"type":"info","msg":"shutting_down","ts":"…"}"#,
         );
     }

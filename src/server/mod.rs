@@ -27,8 +27,8 @@ use self::lobby::{Guest, Lobby};
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
-use crate::config::Config;
 use crate::budget::{Budget, memory_of_machine};
+use crate::config::Config;
 use crate::config::values::IoUring;
 use crate::core::Core;
 use crate::core::mailbox::Mailbox;
@@ -105,16 +105,18 @@ fn start(config: Config) -> io::Result<()> {
         io_uring = process.metrics.core_sum(|core| &core.io_uring) > 0,
         "listening"
     );
-    runtime.block_on(drain::drain_at_signal(&process, &mailboxes, &ending, signals));
+    runtime.block_on(drain::drain_at_signal(
+        &process, &mailboxes, &ending, signals,
+    ));
     Ok(())
 }
 
 /// `MEMORY_BUDGET`, or three quarters of what the machine or the process' group has.
 fn memory_bytes_max(config: &Config) -> usize {
-    config
-        .memory_bytes_max
-        .or_else(|| memory_of_machine().map(|bytes| bytes / 4 * 3))
-        .unwrap_or(usize::MAX)
+    match config.memory_bytes_max {
+        0 => memory_of_machine().map_or(usize::MAX, |bytes| bytes / 4 * 3),
+        bytes => bytes,
+    }
 }
 
 /// What a core has of its own before it serves anybody.

@@ -150,9 +150,87 @@ async fn a_valid_header_on_the_upgrade_authenticates() {
     let broker = guarded(&[]);
     let mut client = Client::connect_with(&broker, "/ws", &[KEY]).await;
     assert_eq!(client.ask(json!({"type": "ping"})).await["type"], "pong");
-    let text = auth("key-one").to_string();
-    let explanation = client.expect_refusal(&text, "BAD_REQUEST").await;
-    assert_eq!(explanation, "Already authenticated");
+}
+
+#[tokio::test]
+async fn the_first_auth_behind_a_valid_header_is_acked_and_the_second_is_not() {
+    let broker = guarded(&[]);
+    let mut client = Client::connect_with(&broker, "/ws", &[KEY]).await;
+    let ack = client.ask_raw(&auth("key-one").to_string()).await;
+    assert_eq!(keys(&ack), "type status ts");
+    for key in ["key-one", "wrong"] {
+        let text = auth(key).to_string();
+        let explanation = client.expect_refusal(&text, "BAD_REQUEST").await;
+        assert_eq!(explanation, "Already authenticated");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_behind_a_valid_header_is_turned_away() {
+    let broker = guarded(&[]);
+    let mut client = Client::connect_with(&broker, "/ws", &[KEY]).await;
+    client.send(auth("wrong")).await;
+    assert_turned_away(
+        client,
+        "INVALID_API_KEY",
+        Some("Invalid or expired API key"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_auth_behind_a_valid_header_is_answered_in_its_place() {
+    let broker = guarded(&[]);
+    create_topic(&broker).await;
+    let request = format!("GET /ws HTTP/1.1\r\n{}: {}\r\n", KEY.0, KEY.1);
+    let request = raw::upgrade_request("/ws").replace("GET /ws HTTP/1.1\r\n", &request);
+    let mut socket = RawSocket::dial(&broker).await;
+    socket.send(request.as_bytes()).await;
+    assert_eq!(socket.upgrade_response().await.status, 101);
+    let publish = raw::text(&publish_text("orders", "1"));
+    let right = raw::text(&auth("key-one").to_string());
+    socket
+        .send(&[publish.clone(), right.clone(), publish, right].concat())
+        .await;
+    assert_eq!(socket.recv().await["seq"], 1);
+    assert_eq!(socket.recv().await["status"], "authenticated");
+    assert_eq!(socket.recv().await["seq"], 2);
+    assert_eq!(socket.recv().await["error"]["code"], "BAD_REQUEST");
+}
+
+#[tokio::test]
+async fn an_auth_without_a_usable_key_is_told_what_is_missing() {
+    let broker = guarded(&[]);
+    for command in [
+        r#"{"type":"auth"}"#,
+        r#"{"type":"auth","api_key":null}"#,
+        r#"{"type":"auth","api_key":7}"#,
+        r#"{"type":"auth","api_key":["key-one"]}"#,
+        r#"{"type":"auth","api_key":"\ud800"}"#,
+    ] {
+        let mut client = Client::connect(&broker).await;
+        client.send_text(command).await;
+        assert_turned_away(client, "UNAUTHORIZED", Some("api_key is required")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_auth_with_an_illegal_request_id_is_told_so() {
+    let broker = guarded(&[]);
+    let mut client = Client::connect(&broker).await;
+    client
+        .send(json!({"type": "auth", "api_key": "key-one", "request_id": 7}))
+        .await;
+    let (close, before) = client.expect_close().await;
+    let [error] = &before[..] else {
+        panic!("more or less than one error: {before:?}");
+    };
+    assert_eq!(
+        (close, &error["error"]["code"]),
+        (1008, &json!("UNAUTHORIZED"))
+    );
+    let text = error["error"]["message"].as_str().expect("a text");
+    assert!(text.contains("request_id"), "{text}");
 }
 
 #[tokio::test]
@@ -199,7 +277,12 @@ async fn commands_pipelined_behind_a_right_key_are_carried_out() {
 async fn auth_is_acked_where_nobody_asks_for_it() {
     let broker = Broker::start(&[]);
     let mut client = Client::connect(&broker).await;
-    let ack = client.ask(auth("anything")).await;
-    assert_eq!(ack["status"], "authenticated");
+    for _ in 0..2 {
+        let ack = client.ask(auth("anything")).await;
+        assert_eq!(ack["status"], "authenticated");
+    }
+    let without = r#"{"type":"auth"}"#;
+    let explanation = client.expect_refusal(without, "BAD_REQUEST").await;
+    assert_eq!(explanation, "api_key is required");
     assert_eq!(client.ask(json!({"type": "ping"})).await["type"], "pong");
 }

@@ -274,3 +274,53 @@ async fn a_close_is_answered_although_the_client_sends_nothing_more() {
         assert_eq!(socket.expect_close().await, Some(1000));
     }
 }
+
+#[tokio::test]
+async fn a_client_that_closes_its_sending_side_still_gets_all_answers() {
+    let broker = Broker::start(&[("SHARDS", "2")]);
+    broker.create_topic("orders").await;
+    broker.create_topic("trades").await;
+    let mut other = Client::subscribed(&broker, "orders").await;
+    let mut socket = RawSocket::connect(&broker).await;
+    let mut bytes = Vec::new();
+    for round in 0..50 {
+        let topic = ["orders", "trades"][round % 2];
+        bytes.extend(raw::text(&publish(topic, round)));
+        bytes.extend(raw::text(&format!(
+            r#"{{"type":"ping","request_id":"{round}"}}"#
+        )));
+    }
+    socket.send(&bytes).await;
+    socket.wire.shut_down().await;
+    for round in 0..50 {
+        let ack = socket.recv().await;
+        assert_eq!(ack["type"], "ack", "{ack}");
+        let pong = socket.recv().await;
+        assert_eq!(pong["request_id"], round.to_string(), "{pong}");
+    }
+    assert_eq!(socket.wire.rest("the end").await, b"");
+    assert_eq!(other.expect_seqs_to("orders", 25).await.len(), 25);
+}
+
+#[tokio::test]
+async fn a_subscriber_that_closes_its_sending_side_gets_its_replay_and_then_the_end() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("orders").await;
+    let mut publisher = Client::connect(&broker).await;
+    let payloads = (0..100).map(|_| "x".repeat(20_000));
+    publisher.publish_all("orders", payloads, 10).await;
+    let mut socket = RawSocket::connect_small(&broker).await;
+    socket
+        .send_text(r#"{"type":"subscribe","topic":"orders","last_n":100}"#)
+        .await;
+    socket.wire.shut_down().await;
+    assert_eq!(socket.recv().await["type"], "ack");
+    for seq in 1..=100 {
+        assert_eq!(socket.recv().await["seq"], seq);
+    }
+    assert_eq!(socket.wire.rest("the end").await, b"");
+    eventually("no subscriber", async || {
+        broker.subscribers_of("orders").await == 0
+    })
+    .await;
+}

@@ -72,6 +72,24 @@ async fn a_silent_client_is_given_up_and_one_that_answers_is_not() {
 }
 
 #[tokio::test]
+async fn a_short_wait_alone_still_leaves_time_to_answer() {
+    let broker = Broker::start(&[("PONG_WAIT_SEC", "1")]);
+    let mut silent = RawSocket::connect(&broker).await;
+    let mut alive = RawSocket::connect(&broker).await;
+    let answer = async {
+        let mut pings = 0;
+        while pings < 4 {
+            let frame = alive.recv_frame().await.expect("a heartbeat");
+            if frame.opcode == PING {
+                alive.send(&masked(FIN | PONG, &frame.payload)).await;
+                pings += 1;
+            }
+        }
+    };
+    tokio::join!(silent.expect_end(), answer);
+}
+
+#[tokio::test]
 async fn any_sign_of_life_counts() {
     let broker = Broker::start(&QUICK);
     let mut socket = RawSocket::connect(&broker).await;

@@ -17,8 +17,8 @@ mod recovery;
 
 mod slow_consumer;
 
-mod logs;
 mod listing;
+mod logs;
 mod origins;
 mod rest;
 mod rest_bodies;
@@ -28,6 +28,7 @@ mod settings;
 mod shutdown;
 
 mod admission;
+mod hostile_memory;
 mod interop;
 mod limits;
 mod load;

@@ -2,7 +2,7 @@
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
-use crate::harness::json::{member, publish_text};
+use crate::harness::json::{member, message_id, publish_text};
 
 /// The deepest payload that is taken.
 const DEPTH_MAX: usize = 128;
@@ -139,12 +139,47 @@ async fn nesting_over_the_limit_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn nesting_in_an_ignored_field_is_bounded_too() {
+async fn ignored_fields_nest_however_deep() {
     let broker = broker().await;
     let mut client = Client::connect(&broker).await;
-    let deep = nested("[", "", "]", 30_000);
-    let text = format!(r#"{{"type":"ping","x":{deep}}}"#);
-    client.expect_refusal(&text, "BAD_REQUEST").await;
+    let id = message_id();
+    for deep in [
+        nested("[", "", "]", 30_000),
+        nested(r#"{"a":"#, "[]", "}", 10_000),
+    ] {
+        client
+            .send_text(&format!(r#"{{"type":"ping","x":{deep}}}"#))
+            .await;
+        assert_eq!(client.recv().await["type"], "pong");
+        let message = format!(r#"{{"x":{deep},"id":"{id}","payload":1}}"#);
+        client
+            .send_text(&format!(
+                r#"{{"type":"publish","topic":"orders","message":{message}}}"#
+            ))
+            .await;
+        assert_eq!(client.recv().await["type"], "ack");
+    }
+    let unclosed = format!(r#"{{"type":"ping","x":{}"#, "[".repeat(60_000));
+    client.expect_refusal(&unclosed, "BAD_REQUEST").await;
+}
+
+#[tokio::test]
+async fn a_missing_payload_is_null() {
+    let broker = broker().await;
+    let mut client = Client::subscribed(&broker, "orders").await;
+    for fields in ["", r#","x":1"#, r#","payload":null"#] {
+        let id = message_id();
+        let message = format!(r#"{{"id":"{id}"{fields}}}"#);
+        client
+            .send_text(&format!(
+                r#"{{"type":"publish","topic":"orders","message":{message}}}"#
+            ))
+            .await;
+        let event = client.recv_raw().await;
+        let expected = format!(r#"{{"id":"{id}","payload":null}}"#);
+        assert_eq!(member(&event, "message"), expected);
+        assert_eq!(client.recv().await["type"], "ack");
+    }
 }
 
 #[tokio::test]

@@ -39,15 +39,16 @@ async fn request_id_is_echoed_in_the_very_letters() {
 }
 
 #[tokio::test]
-async fn request_id_may_have_128_bytes_and_not_more() {
+async fn request_id_may_have_1024_bytes_and_not_more() {
     let broker = Broker::start(&[]);
     let mut client = Client::connect(&broker).await;
-    let longest = "x".repeat(128);
-    let pong = client
-        .ask(json!({"type": "ping", "request_id": longest}))
-        .await;
-    assert_eq!(pong["request_id"], longest);
-    let too_long = json!({"type": "ping", "request_id": "x".repeat(129)});
+    for longest in ["x".repeat(1024), "é".repeat(512)] {
+        let pong = client
+            .ask(json!({"type": "ping", "request_id": longest}))
+            .await;
+        assert_eq!(pong["request_id"], longest);
+    }
+    let too_long = json!({"type": "ping", "request_id": "x".repeat(1025)});
     client
         .expect_refusal(&too_long.to_string(), "BAD_REQUEST")
         .await;
@@ -111,6 +112,18 @@ async fn what_is_no_command_is_a_bad_request_and_the_connection_lives_on() {
         "{\"type\":\"ping\"}\0",
     ] {
         client.expect_refusal(text, "BAD_REQUEST").await;
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_type_is_named() {
+    let broker = Broker::start(&[]);
+    let mut client = Client::connect(&broker).await;
+    for kind in ["dance", "", "PING", "é"] {
+        let command = json!({"type": kind}).to_string();
+        let text = client.expect_refusal(&command, "BAD_REQUEST").await;
+        let beginning = format!("Unknown message type: '{kind}'");
+        assert!(text.starts_with(&beginning), "{text}");
     }
 }
 

@@ -243,7 +243,8 @@ async fn subscribing_again_to_a_topic_made_anew_is_acked_behind_the_deletion() {
 
 #[tokio::test]
 async fn the_ack_of_subscribing_again_keeps_its_place_though_the_queue_overflows() {
-    let broker = Broker::start(&SMALL_RING);
+    // The replay is read from the history when the socket has room for it, so it must still be there then.
+    let broker = Broker::start(&[&SMALL_RING[..], &[("RING_BUFFER_SIZE", "1000")]].concat());
     let mut publisher = Client::connect(&broker).await;
     let mut socket = stalled(&broker, &mut publisher).await;
     socket
@@ -264,4 +265,45 @@ async fn the_ack_of_subscribing_again_keeps_its_place_though_the_queue_overflows
     let replayed = &messages[acked + 1..acked + 3];
     assert_eq!(number(&replayed[0], "seq"), seq - 1);
     assert_eq!(number(&replayed[1], "seq"), seq);
+}
+
+#[tokio::test]
+async fn a_replay_that_the_history_outruns_is_announced_as_lost() {
+    let broker = Broker::start(&SMALL_RING);
+    let mut publisher = Client::connect(&broker).await;
+    let mut socket = stalled(&broker, &mut publisher).await;
+    socket
+        .send_text(r#"{"type":"subscribe","topic":"orders","last_n":50,"request_id":"again"}"#)
+        .await;
+    // Behind the subscribe, and on another connection: it is with the shard when this is answered.
+    eventually("the subscribe to be read", async || {
+        publisher.publish("orders", "behind").await;
+        let stats = broker.get("/stats").await.json();
+        stats["topics"]["orders"]["seq"].as_u64() > Some(110)
+    })
+    .await;
+    fill(&mut publisher).await;
+    publisher.publish("orders", "last").await;
+    let messages = catch_up(&mut socket).await;
+    let acked = place(&messages, |message| message["request_id"] == "again");
+    let seq = number(&messages[acked], "seq");
+    let (mut live, mut replayed, mut announced) = (0, Vec::new(), 0);
+    for (place, message) in messages.iter().enumerate() {
+        match message["type"].as_str() {
+            Some("error") => announced += number(message, "dropped"),
+            Some("event") if place > acked && number(message, "seq") <= seq => {
+                replayed.push(number(message, "seq"));
+            }
+            Some("event") => live += 1,
+            _ => {}
+        }
+    }
+    // What is left of the replay is its newest part, and it is whole.
+    let left = replayed.len() as u64;
+    assert!(left < 50, "the history kept it all");
+    assert_eq!(replayed, (seq + 1 - left..=seq).collect::<Vec<_>>());
+    let last = messages.last().expect("messages");
+    assert_eq!(last["message"]["payload"], "last");
+    let missing = number(last, "seq") - live + 50 - left;
+    assert_eq!(announced, missing);
 }

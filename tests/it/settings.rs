@@ -66,6 +66,12 @@ fn settings_that_contradict_each_other_are_refused() {
     );
 }
 
+#[tokio::test]
+async fn a_heartbeat_period_alone_is_enough() {
+    let broker = Broker::start(&[("PING_PERIOD_SEC", "60")]);
+    assert_eq!(broker.get("/health").await.status, 200);
+}
+
 #[test]
 fn contradictions_are_reported_beside_bad_values() {
     let settings = [

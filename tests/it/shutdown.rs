@@ -20,6 +20,7 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 async fn broker_held_open(timeout_sec: &str) -> (Broker, RawSocket) {
     let settings = [
         ("SUBSCRIBER_QUEUE_SIZE", "10000"),
+        ("SUBSCRIBER_QUEUE_BYTES", "100000000"),
         ("WRITE_WAIT_SEC", "60"),
         ("SHUTDOWN_TIMEOUT_SEC", timeout_sec),
     ];

@@ -80,7 +80,13 @@ async fn the_ack_comes_first_then_the_replay_oldest_first_then_live_events() {
 #[tokio::test]
 async fn nothing_is_replayed_unless_asked_for() {
     let (broker, mut publisher) = broker_with(5, &[]).await;
-    for further in [json!({}), json!({"last_n": 0})] {
+    for further in [
+        json!({}),
+        json!({"last_n": null}),
+        json!({"last_n": 0}),
+        json!({"last_n": -1}),
+        json!({"last_n": i64::MIN}),
+    ] {
         let seqs = replayed(&broker, &mut publisher, further).await;
         assert_eq!(seqs, [0; 0]);
     }
@@ -136,7 +142,7 @@ async fn a_replay_longer_than_the_queue_is_complete() {
 async fn a_last_n_that_is_no_count_is_a_bad_request() {
     let (broker, _publisher) = broker_with(1, &[]).await;
     let mut client = Client::connect(&broker).await;
-    for last_n in ["-1", "1.5", "\"3\"", "true", "[1]", "{}"] {
+    for last_n in ["1.5", "-1.5", "1e2", "-", "\"3\"", "true", "[1]", "{}"] {
         let text = format!(r#"{{"type":"subscribe","topic":"orders","last_n":{last_n}}}"#);
         client.expect_refusal(&text, "BAD_REQUEST").await;
     }

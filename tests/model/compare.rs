@@ -38,7 +38,10 @@ impl World {
         let mut listed: Vec<_> = directory
             .iter()
             .map(|of| {
-                let (seq, bytes) = (of.counters().accepted.value(), of.counters().bytes_in.value());
+                let (seq, bytes) = (
+                    of.counters().accepted.value(),
+                    of.counters().bytes_in.value(),
+                );
                 (of.name().to_owned(), seq, of.subscribers(), bytes)
             })
             .collect();
@@ -57,7 +60,10 @@ impl World {
             self.clients[who].read(&wire);
             if let Wire::ReplayLost(lost) = wire {
                 let lost = usize::try_from(lost).expect("small");
-                assert!(lost <= self.replaying[who].len(), "more lost than there was");
+                assert!(
+                    lost <= self.replaying[who].len(),
+                    "more lost than there was"
+                );
                 self.replaying[who].drain(..lost);
                 continue;
             }
@@ -87,9 +93,7 @@ impl World {
         let epoch = reply
             .as_object_mut()
             .and_then(|reply| reply.remove("epoch"));
-        let is_it = |expected: &Expected| {
-            expected.reply == reply
-        };
+        let is_it = |expected: &Expected| expected.reply == reply;
         let next = naive
             .expected
             .values_mut()
@@ -119,7 +123,10 @@ impl World {
     /// What holds after every step.
     pub(crate) fn check(&self) {
         let sum = |counter: fn(&ShardCounters) -> u64| {
-            self.shared.iter().map(|of| counter(&of.counters)).sum::<u64>()
+            self.shared
+                .iter()
+                .map(|of| counter(&of.counters))
+                .sum::<u64>()
         };
         let naive =
             |count: fn(&Connection) -> u64| self.naive.connections.iter().map(count).sum::<u64>();
@@ -183,7 +190,7 @@ impl World {
             }
             peer.assert_at_rest();
             let mut topics: Vec<_> = peer.topics.iter().map(|of| of.name()).collect();
-            topics.sort();
+            topics.sort_unstable();
             let subscribed = self.naive.topics.iter();
             let subscribed = subscribed.filter(|(_, topic)| topic.subscribers.contains(&who));
             assert!(
@@ -203,8 +210,16 @@ impl World {
                 "{who} misses {lanes:?}"
             );
         }
-        let offered: u64 = self.shared.iter().map(|of| of.counters.offered.value()).sum();
-        let dropped: u64 = self.shared.iter().map(|of| of.counters.dropped.value()).sum();
+        let offered: u64 = self
+            .shared
+            .iter()
+            .map(|of| of.counters.offered.value())
+            .sum();
+        let dropped: u64 = self
+            .shared
+            .iter()
+            .map(|of| of.counters.dropped.value())
+            .sum();
         assert_eq!(offered, delivered + dropped + discarded);
         assert_eq!(lost, dropped);
     }

@@ -323,7 +323,7 @@ impl Naive {
 
     fn handle(&mut self, shard: usize, command: Command, ts: &str) {
         match command {
-            Command::Publish { .. } => {}
+            Command::Publish { .. } | Command::Fetch => {}
             Command::Subscribe {
                 who,
                 topic,
@@ -366,7 +366,6 @@ impl Naive {
                 self.answers.push_back(created);
             }
             Command::Delete { topic } => self.delete(shard, &topic, ts),
-            Command::Fetch => {}
         }
     }
 

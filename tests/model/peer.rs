@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
-use shardcast::broker::directory::TopicEntry;
 use shardcast::broker::delivery::{Reply, Said};
+use shardcast::broker::directory::TopicEntry;
 use shardcast::broker::history::Kept;
 use shardcast::broker::ring::{Fetch, Next, Ring, RingLimits};
 use shardcast::broker::run::Run;

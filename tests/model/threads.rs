@@ -2,17 +2,17 @@
 //! given up with its connection, and each client sees each topic in order.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
-use shardcast::broker::inbox::{Bell, Inbox};
+use shardcast::broker::Shared;
 use shardcast::broker::delivery::{Delivery, Item, Said};
 use shardcast::broker::directory::TopicEntry;
+use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::request::{Publishes, Replay, Request};
-use shardcast::broker::Shared;
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::metrics::ShardCounters;
 use shardcast::protocol::time::Timestamp;

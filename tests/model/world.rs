@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicUsize;
 
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
-use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::Shared;
 use shardcast::broker::delivery::{Delivery, Item as ShardItem, Said};
 use shardcast::broker::directory::TopicEntry;
+use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::request::{Created, Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::protocol::time::Timestamp;
@@ -69,7 +69,7 @@ impl World {
                 ..Shared::default()
             })
             .collect();
-        let shard = |index: usize| {
+        let make = |index: usize| {
             let real = ShardLimits {
                 history_events_max: limits.history,
                 history_bytes_max: usize::MAX,
@@ -86,7 +86,7 @@ impl World {
         };
         Self {
             random: Random(seed),
-            shards: (0..limits.shards).map(|index| Some(shard(index))).collect(),
+            shards: (0..limits.shards).map(|index| Some(make(index))).collect(),
             mail: (0..homes).map(|_| VecDeque::new()).collect(),
             pending: inboxes.iter().map(|_| VecDeque::new()).collect(),
             log: format!("seed {seed}, {homes} homes, interleaved {is_interleaved}, {limits:?}"),
@@ -316,7 +316,12 @@ impl World {
             if let Some(topic) = self.naive.topics.get(entry.name()) {
                 let shown = &mut self.naive.shown;
                 let creation = *shown.entry(entry.epoch().into()).or_insert(topic.epoch);
-                assert_eq!(creation, topic.epoch, "{} has another's epoch", entry.name());
+                assert_eq!(
+                    creation,
+                    topic.epoch,
+                    "{} has another's epoch",
+                    entry.name()
+                );
             }
         }
     }

@@ -26,7 +26,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use io_uring::{IoUring, opcode, squeue, types};
 
 /// Sends in one batch: entries of the submission ring.
-pub const SENDS_MAX: usize = 256;
+pub const SENDS_MAX: usize = ENTRIES as usize;
+
+const ENTRIES: u32 = 256;
 
 /// A ring, and the memory for one batch. Belongs to the thread that made it.
 pub struct SendMany {
@@ -62,7 +64,7 @@ impl SendMany {
     /// Whatever the kernel says: `ENOSYS` before 5.6, `EPERM` where a container's profile or
     /// `kernel.io_uring_disabled` forbids it, `ENOMEM` under a small limit on locked memory.
     pub fn new() -> io::Result<Self> {
-        let entries = u32::try_from(SENDS_MAX).expect("a small constant");
+        let entries = ENTRIES;
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_coop_taskrun()
@@ -163,6 +165,7 @@ pub struct Batch<'many, 'buf> {
 
 impl<'buf> Batch<'_, 'buf> {
     /// Whether another send fits.
+    #[must_use]
     pub fn has_room(&self) -> bool {
         self.many.sends.len() < SENDS_MAX
     }
@@ -172,11 +175,7 @@ impl<'buf> Batch<'_, 'buf> {
     /// # Panics
     ///
     /// If there is no room or no slice.
-    pub fn push(
-        &mut self,
-        socket: BorrowedFd<'buf>,
-        slices: impl IntoIterator<Item = &'buf [u8]>,
-    ) {
+    pub fn push(&mut self, socket: BorrowedFd<'buf>, slices: impl IntoIterator<Item = &'buf [u8]>) {
         assert!(self.has_room(), "a batch holds {SENDS_MAX} sends");
         let first_iovec = self.many.iovecs.len();
         self.many
@@ -283,11 +282,11 @@ mod tests {
             let mut batch = many.batch();
             for ((near, _), text) in pairs.iter().zip(&texts) {
                 let slices: &[&[u8]] = &[text.as_bytes(), b" and ", text.as_bytes()];
-                batch.push(near.as_fd(), slices[..1 + round].iter().copied());
+                batch.push(near.as_fd(), slices[..=round].iter().copied());
             }
             batch.submit(&mut results).expect("the ring works");
             for (((_, far), text), result) in pairs.iter().zip(&texts).zip(&results) {
-                let wanted = [text.as_str(), " and ", text.as_str()][..1 + round].concat();
+                let wanted = [text.as_str(), " and ", text.as_str()][..=round].concat();
                 assert_eq!(result.as_ref().ok(), Some(&wanted.len()));
                 let mut got = vec![0; wanted.len()];
                 (&*far).read_exact(&mut got).expect("it was sent");
@@ -344,9 +343,10 @@ mod tests {
     fn a_batch_that_is_dropped_sends_nothing() {
         let Some(mut many) = many() else { return };
         let (near, far) = pair();
-        let mut batch = many.batch();
-        batch.push(near.as_fd(), [b"x".as_slice()]);
-        drop(batch);
+        {
+            let mut batch = many.batch();
+            batch.push(near.as_fd(), [b"x".as_slice()]);
+        }
         let mut results = Vec::new();
         many.batch().submit(&mut results).expect("nothing to do");
         assert!(results.is_empty());

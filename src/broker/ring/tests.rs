@@ -127,7 +127,10 @@ fn a_reply_keeps_its_place_whatever_falls_out() {
     reply(&mut ring, 3);
     assert_eq!(take_replies(&mut ring), [1]);
     assert_eq!(take(&mut ring), (1, 0, 2));
-    assert_eq!((take_replies(&mut ring), ring.reply_bytes()), (vec![2, 3], 0));
+    assert_eq!(
+        (take_replies(&mut ring), ring.reply_bytes()),
+        (vec![2, 3], 0)
+    );
     assert!(matches!(ring.take(), Next::Nothing));
 }
 
@@ -153,7 +156,11 @@ fn a_replay_is_fetched_piece_by_piece_and_holds_up_what_came_after() {
     assert!(ring.is_ready());
     assert!(matches!(
         ring.take(),
-        Next::Fetch(Fetch { first: 3, last: 9, .. })
+        Next::Fetch(Fetch {
+            first: 3,
+            last: 9,
+            ..
+        })
     ));
     assert!(!ring.is_ready());
     assert!(matches!(ring.take(), Next::Nothing));

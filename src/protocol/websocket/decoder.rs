@@ -791,7 +791,10 @@ mod tests {
             let mut stream = frame(FIN | TEXT, &vec![b'x'; payload_bytes]);
             let mut decoder = Decoder::new();
             let wants = |decoder: &mut Decoder, stream: &mut [u8]| {
-                assert_eq!(decoder.decode(stream, BYTES_MAX).expect("legal").consumed, 0);
+                assert_eq!(
+                    decoder.decode(stream, BYTES_MAX).expect("legal").consumed,
+                    0
+                );
                 decoder.wanted()
             };
             assert_eq!(wants(&mut decoder, &mut stream[..header_bytes - 1]), 0);

@@ -9,10 +9,30 @@ use crate::core::Core;
 
 /// The totals in the text format of Prometheus.
 pub(super) fn metrics(core: &Core) -> Answer {
+    let mut text = String::new();
+    for (name, kind, help, value) in rows(core) {
+        let row = format!(
+            "# HELP shardcast_{name} {help}\n# TYPE shardcast_{name} {kind}\nshardcast_{name} {value}\n"
+        );
+        text.push_str(&row);
+    }
+    let mut answer = Response::new(text.into_bytes().into());
+    answer.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4"),
+    );
+    answer
+}
+
+/// Name, kind, help, value.
+type Row = (&'static str, &'static str, &'static str, u64);
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn rows(core: &Core) -> [Row; 17] {
     let totals = totals(core);
     let health = health(core);
     let metrics = &core.process().metrics;
-    let rows: [(&str, &str, &str, u64); 17] = [
+    [
         (
             "messages_total",
             "counter",
@@ -110,18 +130,5 @@ pub(super) fn metrics(core: &Core) -> Answer {
             "Seconds since the start.",
             health.uptime_sec,
         ),
-    ];
-    let mut text = String::new();
-    for (name, kind, help, value) in rows {
-        let row = format!(
-            "# HELP shardcast_{name} {help}\n# TYPE shardcast_{name} {kind}\nshardcast_{name} {value}\n"
-        );
-        text.push_str(&row);
-    }
-    let mut answer = Response::new(text.into_bytes().into());
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4"),
-    );
-    answer
+    ]
 }

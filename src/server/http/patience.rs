@@ -183,6 +183,11 @@ impl AsyncRead for Patient {
             Poll::Ready(read) => {
                 let has_bytes = into.filled().len() > before;
                 if has_bytes {
+                    if this.progress.stage() == Stage::Idle {
+                        // Another request: the wait for it is over, however soon its answer leaves
+                        // and the next wait begins.
+                        this.reading.stop();
+                    }
                     this.progress.has_read();
                 }
                 this.has_ended |= read.is_err() || !has_bytes;

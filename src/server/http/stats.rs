@@ -76,7 +76,9 @@ fn memory(core: &Core) -> Memory {
     let kinds = Kind::ALL.iter();
     Memory {
         budget: budget.bytes_max(),
-        kinds: kinds.map(|(kind, name)| (*name, budget.bytes(*kind))).collect(),
+        kinds: kinds
+            .map(|(kind, name)| (*name, budget.bytes(*kind)))
+            .collect(),
         histories: core
             .process()
             .metrics

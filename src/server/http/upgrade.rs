@@ -34,7 +34,7 @@ pub(super) async fn upgrade(
         return unavailable();
     }
     if request.version() < Version::HTTP_11 && request.headers().contains_key(UPGRADE) {
-        warn_of_old_proxy(&core.process());
+        warn_of_old_proxy(core.process());
         return upgrade_required("a WebSocket needs HTTP/1.1; this request came by HTTP/1.0");
     }
     if !fastwebsockets::upgrade::is_upgrade_request(request) {
@@ -56,7 +56,11 @@ pub(super) async fn upgrade(
         (seats.take_unproven(), seats.unproven_max())
     };
     let Some(seat) = seat else {
-        let who = if is_authenticated { "" } else { " without a key" };
+        let who = if is_authenticated {
+            ""
+        } else {
+            " without a key"
+        };
         let text = format!("no room for another connection{who}: the limit is {seats_max}");
         return error(
             StatusCode::SERVICE_UNAVAILABLE,
