@@ -236,13 +236,18 @@ pub(crate) fn verdict(session: &mut Session, plan: &Plan, measured: &Measured) {
 }
 
 /// Whether the server ended a connection because it did not read fast enough.
-fn is_slow(ending: &&String) -> bool {
+fn is_slow(ending: &str) -> bool {
     ending.contains("with 1013")
 }
 
 /// Subscribers that the server disconnected for being slow, those that were told to stall left out.
 pub(crate) fn disconnected(measured: &Measured) -> usize {
-    measured.result.endings.iter().filter(is_slow).count()
+    measured
+        .result
+        .endings
+        .iter()
+        .filter(|ending| is_slow(ending))
+        .count()
 }
 
 /// The verdict but for slow subscribers, which a search looks for.

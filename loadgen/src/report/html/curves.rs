@@ -31,12 +31,12 @@ fn show(page: &mut String, title: &str, caption: &str, chart: &Chart) {
 
 fn throughput(page: &mut String, report: &Report) {
     let samples: Vec<&Sample> = report.samples.iter().filter(|s| s.at_secs >= 0.0).collect();
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
+    let Some(last) = samples.last() else {
         return;
     };
     let top = samples.iter().map(|sample| sample.deliveries_per_sec);
     let mut chart = Chart::new(
-        Axis::time(first.at_secs, last.at_secs),
+        Axis::time(0.0, last.at_secs),
         Axis::amount(top.fold(1.0, f64::max), |value| grouped(count(value))),
     );
     let mut caption = since("publishing began", report);
@@ -50,10 +50,10 @@ fn throughput(page: &mut String, report: &Report) {
         let share = chart_share(last.lost, &samples);
         let points = samples.iter().map(|s| (s.at_secs, float(s.lost) * share));
         chart.line("lost", points);
-        caption += &format!(
-            " Red: events lost so far, on a scale of its own, {} at the end.",
-            grouped(last.lost)
-        );
+        let total = grouped(last.lost);
+        caption += " Red: events lost so far, on a scale of its own, ";
+        caption += &total;
+        caption += " at the end.";
     }
     show(page, "Deliveries per second", &caption, &chart);
 }
@@ -74,21 +74,13 @@ fn memory(page: &mut String, report: &Report, published: bool) {
         return;
     };
     let top = points.iter().map(|point| point.1).fold(1.0, f64::max);
-    let across = Axis::time(first.0, last.0);
-    let mut chart = if top < KB_PER_MB {
-        Chart::new(across, Axis::amount(top, kilobytes))
-    } else {
-        let mut megabytes = Chart::new(
-            across,
-            Axis::amount(top / KB_PER_MB, |mb| kilobytes(mb * KB_PER_MB)),
-        );
-        let line = points.iter().map(|(at, kb)| (*at, kb / KB_PER_MB));
-        megabytes.line("curve", line);
-        megabytes
-    };
-    if top < KB_PER_MB {
-        chart.line("curve", points.iter().copied());
-    }
+    // Round in the unit that is shown.
+    let unit = if top < KB_PER_MB { 1.0 } else { KB_PER_MB };
+    let mut chart = Chart::new(
+        Axis::time(first.0.min(0.0), last.0),
+        Axis::amount(top / unit, |amount| kilobytes(amount * unit)),
+    );
+    chart.line("curve", points.iter().map(|(at, kb)| (*at, kb / unit)));
     let mut caption = since(
         if published {
             "publishing began"
@@ -98,7 +90,7 @@ fn memory(page: &mut String, report: &Report, published: bool) {
         report,
     );
     if first.0 < 0.0 {
-        caption += " Before it, connections were opened.";
+        caption += " Connections were opened before 0.";
         chart.moment("grid", 0.0);
     }
     if report.warmup_secs > 0.0 {
@@ -161,9 +153,6 @@ fn steps(page: &mut String, report: &Report) {
         ),
     );
     chart.level("mark", objective);
-    let mut in_order = steps.clone();
-    in_order.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-    chart.line("curve", in_order.iter().map(|s| (s.rate, float(s.p99_ns))));
     for step in steps {
         let class = if step.held { "held" } else { "broke" };
         chart.dot(class, (step.rate, float(step.p99_ns)));
