@@ -15,6 +15,8 @@ mod heartbeat;
 mod messages;
 mod recovery;
 
+mod protocol_document;
+
 mod slow_consumer;
 
 mod listing;
