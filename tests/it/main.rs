@@ -28,6 +28,7 @@ mod settings;
 mod shutdown;
 
 mod admission;
+mod hostile;
 mod hostile_memory;
 mod interop;
 mod limits;
