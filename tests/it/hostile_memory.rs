@@ -68,7 +68,7 @@ async fn pongs_that_nobody_reads_take_a_bounded_room() {
 async fn pongs_that_are_read_too_slowly_take_a_bounded_room() {
     let broker = Broker::start(&[]);
     let before = broker.resident_kib();
-    let mut socket = RawSocket::connect_small(&broker).await;
+    let socket = RawSocket::connect_small(&broker).await;
     let pings = raw::text(r#"{"type":"ping"}"#).repeat(3000);
     let (mut sent, mut buffer) = (0, vec![0; 16 * 1024]);
     let start = Instant::now();
