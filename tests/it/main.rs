@@ -30,11 +30,15 @@ mod settings;
 mod shutdown;
 
 mod admission;
+mod hostile;
 mod hostile_memory;
 mod interop;
+mod io_uring;
 mod limits;
 mod load;
 mod pipelining;
 mod replay_seam;
+
+mod arrows;
 
 mod cli;

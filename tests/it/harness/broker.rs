@@ -1,8 +1,9 @@
 //! The binary under test as a child process, on a port of the system's choice.
 //!
-//! Its environment holds only what the test gives. Its log is read all the time, so that it can never block on it, and
+//! Its environment holds only what the test gives, and `IO_URING` where [`IO_URING_OF_ALL`] says so. Its log is read all the time, so that it can never block on it, and
 //! is printed when the test fails; a panic in it fails any test. It is killed when the [`Broker`] is dropped.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -250,11 +251,23 @@ pub(crate) fn command(settings: &[(&str, &str)]) -> Command {
     command
 }
 
+/// A variable of the test process: what `IO_URING` is for every broker whose test does not say.
+const IO_URING_OF_ALL: &str = "SHARDCAST_TEST_IO_URING";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rule is for the broker; this is how the whole suite is run both ways"
+)]
+fn io_uring_of_all() -> Option<(&'static str, OsString)> {
+    std::env::var_os(IO_URING_OF_ALL).map(|value| ("IO_URING", value))
+}
+
 fn with_settings<'a>(command: &'a mut Command, settings: &[(&str, &str)]) -> &'a mut Command {
     command
         .env_clear()
         .env("HOST", "127.0.0.1")
         .env("PORT", "0")
+        .envs(io_uring_of_all())
         .envs(settings.iter().copied())
         .stderr(Stdio::piped())
 }

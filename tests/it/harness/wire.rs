@@ -25,10 +25,21 @@ impl Wire {
         let connected = within("a TCP connection", socket.connect(address)).await;
         let stream = connected.expect("the broker listens");
         stream.set_nodelay(true).expect("it is a TCP socket");
+        Self::from_stream(stream)
+    }
+
+    /// A connection on which nothing has come yet.
+    pub(crate) fn from_stream(stream: TcpStream) -> Self {
         Self {
             stream,
             received: Vec::new(),
         }
+    }
+
+    /// Takes in what has come already, and does not wait for more.
+    pub(crate) fn take_in(&mut self) {
+        self.received.reserve(64 * 1024);
+        while matches!(self.stream.try_read_buf(&mut self.received), Ok(1..)) {}
     }
 
     /// Sends all of it.
