@@ -233,8 +233,8 @@ fn a_run_is_never_cut_short_in_silence() {
 }
 
 #[test]
-fn the_readme_and_the_example_environment_name_every_setting_with_its_default() {
-    let readme = include_str!("../../README.md");
+fn the_documents_and_the_example_environment_name_every_setting_with_its_default() {
+    let document = include_str!("../../docs/settings.md");
     let example = include_str!("../../.env.example");
     for row in rows() {
         let line = row
@@ -244,11 +244,11 @@ fn the_readme_and_the_example_environment_name_every_setting_with_its_default() 
             .expect("the second line of the help");
         let (setting, _) = line.split_once(": ").expect("what is allowed follows");
         let flag = format!("--{}", row.env.to_ascii_lowercase().replace('_', "-"));
-        let documented = readme.lines().any(|line| {
+        let documented = document.lines().any(|line| {
             let mut words = line.split_whitespace();
             words.next() == Some(setting) && words.next_back() == Some(flag.as_str())
         });
-        assert!(documented, "README.md: {setting} {flag}");
+        assert!(documented, "docs/settings.md: {setting} {flag}");
         let exemplified = example
             .lines()
             .any(|line| line.strip_prefix('#') == Some(setting));
