@@ -8,8 +8,14 @@ use crate::harness::http::Response;
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 
-/// The settings behind ```` ```example ```` and the lines up to the end of the block.
-fn examples() -> Vec<(Vec<(&'static str, &'static str)>, Vec<&'static str>)> {
+/// One block of the document.
+struct Example {
+    /// Behind ```` ```example ````.
+    settings: Vec<(&'static str, &'static str)>,
+    lines: Vec<&'static str>,
+}
+
+fn examples() -> Vec<Example> {
     let mut lines = DOCUMENT.lines();
     let mut examples = Vec::new();
     while let Some(line) = lines.next() {
@@ -19,7 +25,10 @@ fn examples() -> Vec<(Vec<(&'static str, &'static str)>, Vec<&'static str>)> {
         let settings = settings.split_whitespace();
         let settings = settings.map(|setting| setting.split_once('=').expect("NAME=VALUE"));
         let block = lines.by_ref().take_while(|line| *line != "```");
-        examples.push((settings.collect(), block.collect()));
+        examples.push(Example {
+            settings: settings.collect(),
+            lines: block.collect(),
+        });
     }
     examples
 }
@@ -43,15 +52,15 @@ fn assert_fits(pattern: &str, text: &str) {
     );
 }
 
-async fn carry_out(settings: &[(&str, &str)], lines: &[&str]) {
+async fn carry_out(example: Example) {
     let key = [("X-API-Key", "secret")];
-    let broker = Broker::start(settings);
+    let broker = Broker::start(&example.settings);
     broker
         .request("POST", "/topics", &key, r#"{"name":"orders"}"#)
         .await;
     let mut client = None;
     let mut answer: Option<Response> = None;
-    for line in lines {
+    for line in example.lines {
         let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         if matches!(first, ">" | "<" | "close") && client.is_none() {
             client = Some(Client::connect(&broker).await);
@@ -81,8 +90,8 @@ async fn carry_out(settings: &[(&str, &str)], lines: &[&str]) {
 async fn every_documented_example_is_what_happens() {
     let examples = examples();
     assert!(examples.len() > 15, "{}", examples.len());
-    for (settings, lines) in examples {
-        carry_out(&settings, &lines).await;
+    for example in examples {
+        carry_out(example).await;
     }
 }
 
