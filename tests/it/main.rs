@@ -4,6 +4,8 @@ mod harness;
 
 mod connection;
 mod framing;
+mod rfc6455;
+mod rfc6455_text;
 
 mod payload;
 mod ping;
