@@ -126,9 +126,9 @@ async fn unasked_pongs_are_ignored_and_the_ping_behind_them_is_answered() {
     let broker = broker();
     let mut socket = RawSocket::connect(&broker).await;
     for payload in [&b""[..], b"unsolicited pong payload"] {
-        let pong = masked(FIN | PONG, payload);
+        let unasked = masked(FIN | PONG, payload);
         let ping = masked(FIN | PING, b"ping payload");
-        socket.send(&[pong, ping].concat()).await;
+        socket.send(&[unasked, ping].concat()).await;
         expect_pong(&mut socket, b"ping payload").await;
     }
 }

@@ -109,8 +109,8 @@ async fn text_cut_between_any_two_bytes_is_joined() {
             masked(FIN | CONTINUATION, tail),
         ];
         socket.send(&frames.concat()).await;
-        let pong = socket.recv_frame().await.expect("a pong");
-        pongs += u32::from(pong.opcode == PONG);
+        let between = socket.recv_frame().await.expect("a pong");
+        pongs += u32::from(between.opcode == PONG);
         let event = socket.recv_raw().await;
         let received = member(&member(&event, "message"), "payload");
         assert_eq!(received, payload, "cut at {cut}");
