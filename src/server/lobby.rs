@@ -32,6 +32,8 @@ struct State {
     guests: usize,
     /// Counts changes: a smaller key has not changed for longer.
     changes: u64,
+    /// The acceptor waits for a place. While it does not, no change costs a system call.
+    is_awaited: bool,
     silent: BTreeMap<u64, Arc<Notify>>,
     busy: BTreeMap<u64, Arc<Notify>>,
 }
@@ -62,16 +64,28 @@ impl Lobby {
             if let Some((_, leave)) = longest {
                 leave.notify_one();
             }
+            state.is_awaited = true;
             let waited = self.changed.wait_timeout(state, LEAVE_TIME_MAX);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.is_awaited = false;
         state.guests += 1;
     }
 
     /// Gives back a place that no core has made a guest of.
     pub(super) fn leave(&self) {
-        self.state().guests -= 1;
-        self.changed.notify_one();
+        let mut state = self.state();
+        state.guests -= 1;
+        self.tell(state);
+    }
+
+    /// Lets go of `state`, which has changed, and tells the acceptor if it waits for that.
+    fn tell(&self, state: MutexGuard<'_, State>) {
+        let is_awaited = state.is_awaited;
+        drop(state);
+        if is_awaited {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -118,8 +132,7 @@ impl Guest {
         let key = state.changes;
         list(&mut state).insert(key, Arc::clone(&self.leave));
         self.key.set(key);
-        drop(state);
-        self.lobby.changed.notify_one();
+        self.lobby.tell(state);
     }
 
     /// Resolves when this guest has to go.

@@ -123,6 +123,10 @@ impl Ring {
         self.run_bytes += run.bytes();
         if self.front.is_none() {
             self.front = Some((Arc::clone(run), 0));
+            // Most rings are empty, and a run alone is over no bound of bytes.
+            if run.events() <= limits.events_max {
+                return 0;
+            }
         } else {
             self.push_back(run);
         }
