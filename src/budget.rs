@@ -2,10 +2,12 @@
 //!
 //! A leaf: it knows kinds of bytes and a bound, not what they are for. Each core books in a cell of
 //! its own, so that booking is an uncontended addition; whoever asks for the total adds the cells
-//! up, once for each turn and not for each message. Nothing is refused here: shards refuse.
+//! up, once for each turn and not for each message. Nothing is given up or refused here. Over the
+//! budget shards shorten histories, then ask the cores to take events from connections that lag,
+//! and when nobody lags they refuse.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What bytes are kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,13 +40,22 @@ const KINDS: usize = 5;
 /// The cell of one core, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Cell([AtomicUsize; KINDS]);
+struct Cell {
+    kinds: [AtomicUsize; KINDS],
+    /// What waits for the connection of this core that lags most, as last looked at.
+    lag: AtomicUsize,
+}
+
+/// A core has not looked yet.
+const UNKNOWN: usize = usize::MAX;
 
 /// What is kept in all, by kind.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: usize,
     cells: Box<[Cell]>,
+    /// Connections that lag are to lose events.
+    is_asked: AtomicBool,
 }
 
 impl Default for Budget {
@@ -59,6 +70,7 @@ impl Budget {
         Self {
             bytes_max,
             cells: (0..cores.max(1)).map(|_| Cell::default()).collect(),
+            is_asked: AtomicBool::new(false),
         }
     }
 
@@ -67,9 +79,12 @@ impl Budget {
         self.bytes_max
     }
 
+    fn of(&self, core: usize) -> &Cell {
+        &self.cells[core % self.cells.len()]
+    }
+
     fn cell(&self, core: usize, kind: Kind) -> &AtomicUsize {
-        let Cell(cell) = &self.cells[core % self.cells.len()];
-        &cell[kind as usize]
+        &self.of(core).kinds[kind as usize]
     }
 
     /// Books `bytes` in the cell of `core`. They are to be released from the same cell.
@@ -85,8 +100,8 @@ impl Budget {
 
     /// Bytes of one kind. May be off by what is being booked at this moment, never for long.
     pub fn bytes(&self, kind: Kind) -> usize {
-        let sum = self.cells.iter().fold(0, |sum: usize, Cell(cell)| {
-            sum.wrapping_add(cell[kind as usize].load(Ordering::Relaxed))
+        let sum = self.cells.iter().fold(0, |sum: usize, cell| {
+            sum.wrapping_add(cell.kinds[kind as usize].load(Ordering::Relaxed))
         });
         // A cell that another thread releases from may be read before the one that booked.
         if sum > isize::MAX.unsigned_abs() {
@@ -105,6 +120,40 @@ impl Budget {
     /// Whether more is kept than may be.
     pub fn is_over(&self) -> bool {
         self.bytes_max != usize::MAX && self.total() > self.bytes_max
+    }
+
+    /// Has every core take events from those of its connections that lag. Returns whether that may
+    /// help: false once all have looked and nobody lags.
+    pub fn ask(&self) -> bool {
+        // Relaxed, here and below: whoever sees any of it late looks again in its next round.
+        if !self.is_asked.swap(true, Ordering::Relaxed) {
+            for cell in &self.cells {
+                cell.lag.store(UNKNOWN, Ordering::Relaxed);
+            }
+        }
+        self.most_lag() > 0
+    }
+
+    /// Whether connections that lag are to lose events.
+    pub fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed)
+    }
+
+    /// There is room again.
+    pub fn settle(&self) {
+        self.is_asked.store(false, Ordering::Relaxed);
+    }
+
+    /// Core `core` has looked: so many bytes wait for the connection of its that lags most.
+    pub fn note_lag(&self, core: usize, bytes: usize) {
+        self.of(core).lag.store(bytes, Ordering::Relaxed);
+    }
+
+    /// What waits for the connection that lags most of all; more than there can be while a core
+    /// has not looked.
+    pub fn most_lag(&self) -> usize {
+        let lags = self.cells.iter().map(|cell| &cell.lag);
+        lags.fold(0, |most, lag| most.max(lag.load(Ordering::Relaxed)))
     }
 }
 

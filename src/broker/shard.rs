@@ -85,8 +85,8 @@ pub struct Shard {
     accepted: Vec<Accepted>,
     told: Vec<Told>,
     turns: u64,
-    /// The budget is used up, as seen at the start of the turn.
-    is_over_budget: bool,
+    /// The budget is used up and nothing can give way, as seen at the start of the turn.
+    must_refuse: bool,
     /// Where the search for topics that keep much goes on.
     looked_at: usize,
     /// What waits for each core.
@@ -114,7 +114,7 @@ impl Shard {
             accepted: Vec::new(),
             told: Vec::new(),
             turns: 0,
-            is_over_budget: false,
+            must_refuse: false,
             looked_at: 0,
             outgoing: (0..cores).map(|_| Vec::new()).collect(),
         }
@@ -128,10 +128,7 @@ impl Shard {
     /// One turn at the time `ts`. Hands each core's delivery to `deliver`, by the core's index.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
         self.turns = self.turns.wrapping_add(1);
-        self.is_over_budget = self.shared.budget.is_over();
-        if self.is_over_budget {
-            self.relieve();
-        }
+        self.must_refuse = self.shared.budget.is_over() && !self.relieve();
         let (mut events, mut bytes) = (0, 0);
         for _ in 0..self.limits.turn_requests_max {
             let Some(request) = self.inbox.pop() else {
@@ -196,7 +193,7 @@ impl Shard {
         let mut outcomes = Vec::with_capacity(publishes.items.len());
         for (index, item) in publishes.items.iter().enumerate() {
             let outcome = match self.find_or_create(publishes.topic(item)) {
-                _ if self.is_over_budget => Outcome::Refused(Refusal::NoMemory),
+                _ if self.must_refuse => Outcome::Refused(Refusal::NoMemory),
                 Err(refusal) => Outcome::Refused(refusal),
                 Ok(place) => {
                     if let Some(slot) = self.table.slot(place) {
@@ -304,15 +301,16 @@ impl Shard {
         }
     }
 
-    /// The budget is used up: histories lose their oldest, so much in one turn.
-    fn relieve(&mut self) {
+    /// The budget is used up: histories lose their oldest, so much in one turn, then connections
+    /// that lag lose theirs. Returns whether that helps.
+    fn relieve(&mut self) -> bool {
         for _ in 0..RELIEF_RUNS_MAX {
             if self.history_bytes() == 0 {
                 break;
             }
             self.shorten_fattest(None);
         }
-        self.is_over_budget = self.shared.budget.is_over();
+        !self.shared.budget.is_over() || self.shared.budget.ask()
     }
 
     fn history_bytes(&self) -> usize {
@@ -404,7 +402,7 @@ impl Shard {
         request_id: Option<Box<str>>,
     ) -> Said {
         let found = self.find_or_create(&name).and_then(|place| {
-            if self.is_over_budget {
+            if self.must_refuse {
                 Err(Refusal::NoMemory)
             } else {
                 Ok(place)
@@ -490,7 +488,7 @@ impl Shard {
         if self.table.find(name).is_some() || check_topic_name(name).is_err() {
             return Err(Created::Exists);
         }
-        if self.is_over_budget {
+        if self.must_refuse {
             return Err(Created::NoMemory);
         }
         let (history, topics_max) = (self.limits.history_events_max, self.limits.topics_max);

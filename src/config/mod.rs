@@ -85,7 +85,7 @@ settings! {
     "Limits" {
         /// Memory for all that is kept for clients, like 512MiB; 0 is 75 % of what the machine or its group has.
         memory_bytes_max: usize = text("MEMORY_BUDGET", "0", "SIZE", "a size like 512MiB, at least 16MiB",
-            values::parse_size);
+            values::parse_budget);
         /// Bytes of all histories; over it those that keep most lose their oldest.
         history_bytes_max: usize = bytes("HISTORY_BYTES_MAX", "1073741824", 0..=1 << 50);
         /// Longest message of a client, its fragments joined.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Arg;
 use clap::builder::OsStringValueParser;
 
+use super::values::parse_size;
+
 /// The longest time that a setting may name.
 pub(super) const DAY_SEC: u64 = 86_400;
 
@@ -36,6 +38,8 @@ enum Parser<T: 'static> {
     Number {
         least: u64,
         most: u64,
+        /// It may have a unit of bytes behind it.
+        is_size: bool,
         convert: fn(u64) -> Option<T>,
     },
     OneOf(&'static [(&'static str, T)]),
@@ -56,6 +60,7 @@ pub(super) const fn number<T>(
     let parser = Parser::Number {
         least: *bounds.start(),
         most: *bounds.end(),
+        is_size: false,
         convert,
     };
     Rule {
@@ -90,13 +95,22 @@ pub(super) const fn count<T: TryFrom<u64>>(
     number(env, default, bounds, unit, |n| T::try_from(n).ok())
 }
 
-/// A size in bytes.
+/// A size in bytes, with or without a unit.
 pub(super) const fn bytes(
     env: &'static str,
     default: &'static str,
     bounds: RangeInclusive<u64>,
 ) -> Rule<usize> {
-    count(env, default, bounds, "BYTES")
+    let parser = Parser::Number {
+        least: *bounds.start(),
+        most: *bounds.end(),
+        is_size: true,
+        convert: |n| usize::try_from(n).ok(),
+    };
+    Rule {
+        parser,
+        ..count(env, default, bounds, "BYTES")
+    }
 }
 
 /// A time in seconds, up to a day.
@@ -189,13 +203,15 @@ impl<T: Clone> Rule<T> {
             Parser::Number {
                 least,
                 most,
+                is_size,
                 convert,
             } => {
-                let number = text
-                    .parse()
-                    .ok()
-                    .filter(|number| (least..=most).contains(&number))?;
-                convert(number)
+                let number = if *is_size {
+                    parse_size(text)
+                } else {
+                    text.parse().ok()
+                };
+                convert(number.filter(|number| (least..=most).contains(&number))?)
             }
             Parser::OneOf(names) => names
                 .iter()
@@ -207,6 +223,9 @@ impl<T: Clone> Rule<T> {
 
     fn allowed(&self) -> String {
         match &self.parser {
+            Parser::Number { is_size: true, .. } => {
+                format!("bytes from {}, or a size like 512KiB", self.range())
+            }
             Parser::Number { .. } => format!("a whole number from {}", self.range()),
             _ => self.range(),
         }

@@ -101,6 +101,32 @@ fn all_bad_settings_are_reported_at_once() {
 }
 
 #[test]
+fn sizes_may_have_a_unit() {
+    let env = [
+        ("SUBSCRIBER_QUEUE_BYTES", "512KiB"),
+        ("HISTORY_BYTES_MAX", "2G"),
+        ("MAX_MESSAGE_SIZE", "4096"),
+        ("MEMORY_BUDGET", "64MiB"),
+    ];
+    let config = load(&[], &env).expect("allowed");
+    assert_eq!(config.ring_bytes_max, 512 << 10);
+    assert_eq!(config.history_bytes_max, 2 << 30);
+    assert_eq!(config.message_bytes_max, 4096);
+    assert_eq!(config.memory_bytes_max, 64 << 20);
+    let env = [
+        ("SUBSCRIBER_QUEUE_BYTES", "1KiB"),
+        ("MAX_MESSAGE_SIZE", "4 MiB"),
+        ("HISTORY_BYTES_MAX", "99999999999TiB"),
+        ("MEMORY_BUDGET", "1MiB"),
+        ("RING_BUFFER_SIZE", "1K"),
+    ];
+    let errors = errors(&[], &env);
+    assert_eq!(errors.len(), env.len(), "{errors:?}");
+    let queue = r#"SUBSCRIBER_QUEUE_BYTES="1KiB": must be bytes from 65536 to 1099511627776, or a size like 512KiB"#;
+    assert!(errors.iter().any(|error| error == queue), "{errors:?}");
+}
+
+#[test]
 fn relations_are_reported_at_once_too() {
     let env = [
         ("PING_PERIOD_SEC", "60"),

@@ -80,9 +80,8 @@ impl IoUring {
         &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
-/// A size in bytes, with or without a unit: 1024, 512KiB, 4MiB, 2GiB. 0, or at least 16 MiB.
-pub(super) fn parse_size(text: &str) -> Option<usize> {
-    const LEAST: usize = 16 << 20;
+/// A number of bytes, with or without a unit: 1024, 512KiB, 4MiB, 2GiB.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
         "" | "B" => 0,
@@ -92,8 +91,13 @@ pub(super) fn parse_size(text: &str) -> Option<usize> {
         "T" | "TiB" => 40,
         _ => return None,
     };
-    let number: usize = digits.parse().ok()?;
-    let bytes = number.checked_mul(1 << shift)?;
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// 0, or a size that a broker can do something with.
+pub(super) fn parse_budget(text: &str) -> Option<usize> {
+    const LEAST: usize = 16 << 20;
+    let bytes = usize::try_from(parse_size(text)?).ok()?;
     (bytes == 0 || bytes >= LEAST).then_some(bytes)
 }
 

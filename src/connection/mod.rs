@@ -30,6 +30,7 @@ use crate::broker::inbox::Inbox;
 use crate::broker::request::Request;
 use crate::broker::ring::Ring;
 use crate::broker::run::Run;
+use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::native;
@@ -170,6 +171,23 @@ impl Connection {
         }
         local.make_ready(self);
         true
+    }
+
+    /// Bytes of events that wait, if any of them can fall out.
+    pub(crate) fn lag_bytes(&self) -> usize {
+        self.ring.borrow().lag_bytes()
+    }
+
+    /// Memory is short: the older half of the events that wait falls out.
+    pub(crate) fn give_way(self: &Rc<Self>, local: &Local) {
+        let dropped = self.ring.borrow_mut().drop_half();
+        if dropped > 0 {
+            let policy = local.config().slow_consumer_policy;
+            if policy == SlowConsumerPolicy::Disconnect {
+                self.has_overflowed.set(true);
+            }
+            local.make_ready(self);
+        }
     }
 
     /// Puts frames behind all that waits, and has them written.

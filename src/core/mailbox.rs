@@ -62,6 +62,11 @@ impl Mailbox {
         self.bell.ring();
     }
 
+    /// Wakes the core: something that all see has changed.
+    pub(super) fn wake(&self) {
+        self.bell.ring();
+    }
+
     /// Leaves what a turn of a shard has for this core, and wakes it.
     pub(super) fn deliver(&self, delivery: Delivery) {
         if let Some(unflushed) = self.unflushed.get(delivery.shard) {

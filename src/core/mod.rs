@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 mod fanout;
 pub mod mailbox;
+mod relief;
 mod table;
 
 use crate::broker::inbox::Bell;
@@ -33,6 +34,7 @@ use crate::connection::{Connection, Newcomer};
 use crate::process::Process;
 use crate::seats::Seat;
 use mailbox::{Letter, Mailbox};
+use relief::Relief;
 use table::Table;
 
 /// So many ticks late, the core did not run or did not look: that time judges nobody.
@@ -48,6 +50,7 @@ pub struct Core {
     /// Shards whose deliveries wait for the flush.
     owed: RefCell<Vec<usize>>,
     finished: RefCell<Option<oneshot::Sender<()>>>,
+    relief: Relief,
     rounds: Cell<u64>,
 }
 
@@ -67,6 +70,7 @@ impl Core {
             flusher: RefCell::new(Flusher::new(many)),
             owed: RefCell::default(),
             finished: RefCell::default(),
+            relief: Relief::default(),
             rounds: Cell::new(0),
         })
     }
@@ -121,6 +125,9 @@ impl Core {
         let local = &self.local;
         self.rounds.set(self.rounds.get().wrapping_add(1));
         local.begin_round();
+        if local.process.budget.is_asked() {
+            self.relief.go_on(local, &self.table);
+        }
         self.read_letters(arrived);
         while let Some(delivery) = self.mailbox().next_delivery() {
             self.owed.borrow_mut().push(delivery.shard);
@@ -142,6 +149,9 @@ impl Core {
             self.flush();
             if shard.has_work() {
                 local.ring();
+            }
+            if local.process.budget.is_asked() {
+                self.mailboxes.iter().for_each(Mailbox::wake);
             }
         }
         for slot in local.take_ended() {

@@ -46,6 +46,11 @@ impl Table {
         self.places.borrow().len() == self.free.borrow().len()
     }
 
+    /// Places, taken or free.
+    pub(super) fn places(&self) -> usize {
+        self.places.borrow().len()
+    }
+
     /// The connection at a place.
     pub(super) fn at(&self, slot: u32) -> Option<Rc<Connection>> {
         self.places.borrow().get(slot as usize)?.clone()

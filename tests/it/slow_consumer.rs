@@ -100,6 +100,42 @@ async fn received_and_dropped_are_exactly_what_was_published() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn when_memory_is_short_who_lags_most_loses_before_anything_is_refused() {
+    const BUDGET: u64 = 16 << 20;
+    // More than the budget, and less than the queue may hold.
+    const LAST: u64 = 18_000;
+    let budget = BUDGET.to_string();
+    let mut scene = Scene::set(&[
+        ("MEMORY_BUDGET", &budget),
+        ("RING_BUFFER_SIZE", "0"),
+        ("SUBSCRIBER_QUEUE_SIZE", "1000000"),
+        ("SUBSCRIBER_QUEUE_BYTES", "1GiB"),
+    ])
+    .await;
+    // Every publish is acked and reaches the healthy one.
+    scene.storm_to(LAST).await;
+    let stats = scene.broker.get("/stats").await.json();
+    let kinds = &stats["totals"]["memory"]["kinds"];
+    let kept: u64 = ["frames", "replies", "input", "topics", "connections"]
+        .iter()
+        .map(|kind| number(kinds, kind))
+        .sum();
+    assert!(
+        kept < BUDGET / 10 * 11,
+        "{kept} bytes are kept: {}",
+        stats["totals"]
+    );
+    scene.stalled.widen();
+    let mut account = Account::default();
+    while account.newest < LAST {
+        account.book(&scene.stalled.recv().await);
+    }
+    assert_eq!(account.received + account.dropped, LAST);
+    assert!(account.dropped > 0, "18 MB fit into 16 MiB");
+    assert_eq!(stats["topics"]["orders"]["dropped"], account.dropped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_reads_again_is_whole_again() {
     let mut scene = Scene::set(&[]).await;
     scene.storm_to(MESSAGES).await;

@@ -199,6 +199,12 @@ impl Ring {
         Some((self.runs.as_ref()?.pop()?, 0))
     }
 
+    /// Bytes of runs that wait, if any of them can fall out: the newest always stays.
+    pub fn lag_bytes(&self) -> usize {
+        let has_second = self.runs.as_ref().is_some_and(|runs| !runs.is_empty());
+        if has_second { self.run_bytes } else { 0 }
+    }
+
     /// Lets the oldest runs fall out until half of their bytes are left: for when memory is short.
     /// Returns how many events that were.
     pub fn drop_half(&mut self) -> u64 {
