@@ -13,8 +13,8 @@ use super::local::{Local, READ_BYTES};
 use crate::broker::request::{Publishes, Request};
 use crate::protocol::command::Publish;
 
-/// Bytes of requests that one connection may have with shards: two reads.
-const IN_FLIGHT_BYTES_MAX: usize = 2 * READ_BYTES;
+/// Bytes of requests that one connection may have with shards: one read.
+const IN_FLIGHT_BYTES_MAX: usize = READ_BYTES;
 
 /// Which shards have commands of this connection that are not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
