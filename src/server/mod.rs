@@ -265,17 +265,26 @@ fn serve(
         let arrived = |socket| {
             let (core, http, lobby) = (Rc::clone(core), Rc::clone(http), Arc::clone(lobby));
             tokio::task::spawn_local(async move {
+                let _counted = Requesting(core);
                 let guest = Rc::new(Guest::new(lobby));
                 tokio::select! {
                     biased;
                     () = http::serve(http, socket, Rc::clone(&guest)) => {}
                     () = guest.asked_to_leave() => {}
                 }
-                core.local.counters.requesting.sub(1);
             });
         };
         Rc::clone(core).work(shard, bell, arrived).await;
     });
+}
+
+/// A socket that is counted as requesting for as long as its task lives, however that ends.
+struct Requesting(Rc<Core>);
+
+impl Drop for Requesting {
+    fn drop(&mut self) {
+        self.0.local.counters.requesting.sub(1);
+    }
 }
 
 fn pin(index: usize) {

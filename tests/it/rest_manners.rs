@@ -97,6 +97,37 @@ async fn head_does_not_upgrade() {
 }
 
 #[tokio::test]
+async fn an_upgrade_with_a_body_is_refused() {
+    let broker = Broker::start(&[]);
+    for (header, body) in [
+        ("Content-Length: 2", "{}"),
+        ("Content-Length: 2", ""),
+        ("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked", "0\r\n\r\n"),
+    ] {
+        let mut rest = Rest::open(&broker).await;
+        let mut request = request_head("GET", "/ws", &UPGRADE_HEADERS);
+        request.truncate(request.len() - 2);
+        let request = format!("{request}{header}\r\n\r\n{body}");
+        rest.wire.send(request.as_bytes()).await;
+        if body.is_empty() {
+            rest.wire.send(b"{}").await;
+        }
+        let refused = rest.response("the refusal").await;
+        assert_eq!(refused.status, 400, "{header} {body:?}");
+        let text = "a request for a WebSocket has no body";
+        assert_eq!(refused.json()["error"], text);
+        rest.wire.rest("the end of a refused upgrade").await;
+    }
+    let mut rest = Rest::open(&broker).await;
+    let mut request = request_head("GET", "/ws", &UPGRADE_HEADERS);
+    request.truncate(request.len() - 2);
+    let request = format!("{request}Content-Length: 0\r\n\r\n");
+    rest.wire.send(request.as_bytes()).await;
+    assert_eq!(rest.response_head("the upgrade").await.status, 101);
+}
+
+#[tokio::test]
 async fn a_slash_at_the_end_makes_no_difference() {
     let broker = Broker::start(&[]);
     for path in ["/health/", "/ready/", "/stats/", "/metrics/", "/topics/"] {

@@ -43,6 +43,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
     /// All of it, if it has no more than `bytes_max`.
     pub(super) async fn read(&mut self, bytes_max: usize) -> Result<Bytes, Unread> {
         if self.incoming.size_hint().lower() > bytes_max as u64 {
@@ -62,7 +67,7 @@ impl RequestBody {
 
     /// Throws away what is left. Whether the end was reached, and the connection can go on.
     pub(super) async fn discard(&mut self) -> bool {
-        if self.incoming.is_end_stream() {
+        if self.is_empty() {
             return true;
         }
         if self.is_left || self.incoming.size_hint().lower() > DISCARDED_BYTES_MAX {

@@ -213,7 +213,7 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         Route::WebSocket if method == Method::HEAD => {
             answer::upgrade_required("this is a WebSocket endpoint: GET is required")
         }
-        Route::WebSocket => upgrade::upgrade(core, request, body).await,
+        Route::WebSocket => upgrade::upgrade(core, request, body),
         Route::Root => json(StatusCode::OK, &stats::Identity::default()),
         Route::Health => json(StatusCode::OK, &stats::health(core)),
         Route::Ready => stats::ready(core),

@@ -24,11 +24,7 @@ const CLIENT_ID_BYTES_MAX: usize = 128;
 const OLD_PROXY_PAUSE_SEC: u64 = 60;
 
 /// Answers a request for a WebSocket; where the answer is 101, a connection begins.
-pub(super) async fn upgrade(
-    core: &Rc<Core>,
-    request: &mut Request<()>,
-    body: &mut RequestBody,
-) -> Answer {
+pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &RequestBody) -> Answer {
     let config = core.config();
     if is_draining(core) {
         return unavailable();
@@ -45,7 +41,8 @@ pub(super) async fn upgrade(
     if let Err(text) = check_websocket_key(request.headers()) {
         return bad_request(text);
     }
-    if !body.discard().await {
+    // What follows the head of an upgrade is the first frame, or not, as whoever reads it decides.
+    if !body.is_empty() {
         return bad_request("a request for a WebSocket has no body");
     }
     let is_authenticated = is_authenticated(config, request.headers());
