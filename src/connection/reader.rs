@@ -28,7 +28,6 @@ use tokio::io::Interest;
 use super::local::{CARRY_BYTES_SMALL, Local};
 use super::session::Session;
 use super::{Connection, Phase};
-use crate::protocol::codes::CloseCode;
 use crate::protocol::websocket::decoder::Decoder;
 use crate::seats::Seat;
 
@@ -189,7 +188,7 @@ impl Reader {
                     }
                 }
                 Err(violation) => {
-                    let code = CloseCode(violation.close_code());
+                    let code = violation.close_code();
                     connection.close(local, Some(code), &violation.to_string());
                 }
             }

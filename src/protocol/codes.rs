@@ -54,8 +54,6 @@ error_codes! {
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
-    /// The client asked for the end.
-    pub const NORMAL: Self = Self(1000);
     /// The server is shutting down.
     pub const GOING_AWAY: Self = Self(1001);
     /// The client broke RFC 6455.
@@ -66,8 +64,6 @@ impl CloseCode {
     pub const POLICY: Self = Self(1008);
     /// A message went over the size limit.
     pub const TOO_BIG: Self = Self(1009);
-    /// A fault of the server.
-    pub const INTERNAL: Self = Self(1011);
     /// The subscriber was too slow and the policy is to disconnect it.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
 }
