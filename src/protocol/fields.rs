@@ -63,6 +63,13 @@ pub(super) enum FieldsError {
 impl<'a> Fields<'a> {
     /// Reads the fields in one pass; a second one is made only when `message` is not an object.
     pub(super) fn read(text: &'a str) -> Result<Self, FieldsError> {
+        // Names are read as bytes, so that an unknown one may hold a lone surrogate, and serde_json
+        // then lets raw control characters pass. They are only legal as white space, which is rare.
+        if holds_control(text.as_bytes())
+            && let Err(error) = serde_json::from_str::<&RawValue>(text)
+        {
+            return Err(FieldsError::Syntax(error));
+        }
         serde_json::from_str(text).or_else(|_| Self::read_any_message(text))
     }
 
@@ -278,6 +285,12 @@ pub(super) fn nests_deeper(text: &str, depth_max: usize) -> bool {
     text.len() / 2 > depth_max
         && opening_brackets(text.as_bytes()) > depth_max
         && walk_nests_deeper(text.as_bytes(), depth_max)
+}
+
+/// Whether a control character of ASCII below the blank is in `text`. The least of all bytes, since
+/// that takes no branch for each and vectorizes.
+fn holds_control(text: &[u8]) -> bool {
+    text.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' '
 }
 
 /// Counts `[` and `{`, also those inside strings.

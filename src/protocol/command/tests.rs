@@ -440,3 +440,17 @@ fn no_damage_to_a_command_panics() {
     }
     assert!(tried > 5_000, "{tried}");
 }
+
+#[test]
+fn raw_control_characters_are_legal_in_no_string() {
+    for text in [
+        "{\"type\":\"ping\",\"\u{f}\":1}",
+        "{\"type\":\"ping\",\"\\n\u{1}\":1}",
+        "{\"ty\tpe\":1,\"type\":\"ping\"}",
+        "{\"type\":\"subscribe\",\"topic\":\"t\",\"since\":{\"\n\":0,\"epoch\":\"e\",\"seq\":1}}",
+        "{\"type\":\"publish\",\"topic\":\"t\",\"message\":{\"\r\":0,\"payload\":1}}",
+    ] {
+        assert!(parse(text, DEPTH_MAX).is_err(), "{text:?}");
+    }
+    assert!(parse("{\n\t\"type\" :\r\n\"ping\",\"\\n\":1}", DEPTH_MAX).is_ok());
+}
