@@ -1,0 +1,54 @@
+//! Whatever the cut of the input into reads, the same messages and the same violation come out.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use shardcast::protocol::websocket::decoder::{Decoder, Message, Violation};
+
+const MESSAGE_BYTES_MAX: usize = 512;
+
+/// What a connection hears of `bytes`, when they come in reads as long as `cuts` says, over and over.
+fn hear(bytes: &[u8], cuts: &[u8]) -> (Vec<String>, Option<Violation>) {
+    let mut decoder = Decoder::new();
+    let (mut heard, mut carry, mut rest) = (Vec::new(), Vec::new(), bytes);
+    let mut cuts = cuts.iter().cycle();
+    loop {
+        let read = cuts
+            .next()
+            .map_or(rest.len(), |cut| usize::from(*cut).max(1));
+        let (now, later) = rest.split_at(read.min(rest.len()));
+        carry.extend_from_slice(now);
+        rest = later;
+        loop {
+            let step = match decoder.decode(&mut carry, MESSAGE_BYTES_MAX) {
+                Ok(step) => step,
+                Err(violation) => return (heard, Some(violation)),
+            };
+            assert!(step.message.is_none() || step.consumed > 0);
+            let consumed = step.consumed;
+            if let Some(message) = step.message {
+                if let Message::Text(text) = message {
+                    assert!(text.len() <= MESSAGE_BYTES_MAX);
+                }
+                heard.push(format!("{message:?}"));
+                if matches!(message, Message::Close(_)) {
+                    return (heard, None);
+                }
+            }
+            if consumed == 0 {
+                assert!(decoder.wanted() <= MESSAGE_BYTES_MAX + 14);
+                break;
+            }
+            carry.drain(..consumed);
+        }
+        if rest.is_empty() {
+            return (heard, None);
+        }
+    }
+}
+
+fuzz_target!(|input: (Vec<u8>, &[u8])| {
+    let (cuts, bytes) = input;
+    let whole = hear(bytes, &[]);
+    assert_eq!(hear(bytes, &cuts), whole);
+    assert_eq!(hear(bytes, &[1]), whole);
+});
