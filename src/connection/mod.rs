@@ -208,9 +208,12 @@ impl Connection {
         let Reply { ts, said, .. } = reply;
         let commands = self.in_flight.get();
         self.in_flight.set(commands.saturating_sub(said.commands()));
+        let done = said.request_bytes();
         let bytes = self.in_flight_bytes.get();
-        self.in_flight_bytes
-            .set(bytes.saturating_sub(said.request_bytes()));
+        self.in_flight_bytes.set(bytes.saturating_sub(done));
+        // Its task books the same when it reads again, and may never read again.
+        let [replies, input] = self.kept.get();
+        self.book(local, [replies, input.saturating_sub(done)]);
         // Its task may wait for the answer, and has room for another command.
         local.make_ready(self);
         if self.is_over() {

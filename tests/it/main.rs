@@ -20,6 +20,7 @@ mod recovery;
 mod protocol_document;
 
 mod slow_consumer;
+mod soak;
 
 mod listing;
 mod logs;
