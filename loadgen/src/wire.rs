@@ -7,6 +7,9 @@
 
 use memchr::memmem::{self, FinderRev};
 use serde_json::Value;
+use simd_json::BorrowedValue;
+use simd_json::derived::ValueObjectAccessAsScalar;
+use simd_json::prelude::ValueObjectAccess;
 
 use crate::frame::{MASK, TEXT, append_masked};
 
@@ -203,19 +206,22 @@ pub(crate) enum Told {
 impl Told {
     pub(crate) fn parse(text: &[u8]) -> Self {
         let strange = || Self::Strange(excerpt(text));
-        let Ok(message) = serde_json::from_slice::<Value>(text) else {
+        // It unescapes in place, so it gets bytes of its own.
+        let mut bytes = text.to_vec();
+        let Ok(message) = simd_json::to_borrowed_value(&mut bytes) else {
             return strange();
         };
-        match message["type"].as_str() {
+        let error = message.get("error");
+        match message.get_str("type") {
             Some("ack") => Self::Ack {
-                seq: message["seq"].as_u64(),
+                seq: message.get_u64("seq"),
             },
-            Some("error") if message["error"]["code"] == "SLOW_CONSUMER" => {
+            Some("error") if error.get_str("code") == Some("SLOW_CONSUMER") => {
                 dropped(&message).map_or_else(strange, |dropped| Self::SlowConsumer { dropped })
             }
             Some("error") => Self::Error(excerpt(text)),
             Some("pong") => Self::Heartbeat,
-            Some("info") => match message["msg"].as_str() {
+            Some("info") => match message.get_str("msg") {
                 Some("topic_deleted") => Self::TopicDeleted,
                 Some("shutting_down") => Self::ShuttingDown,
                 _ => Self::Heartbeat,
@@ -226,10 +232,11 @@ impl Told {
 }
 
 /// The field, or for a server that knows the contract alone, the number in the sentence.
-fn dropped(notice: &Value) -> Option<u64> {
-    notice["dropped"].as_u64().or_else(|| {
-        notice["error"]["message"]
-            .as_str()?
+fn dropped(notice: &BorrowedValue<'_>) -> Option<u64> {
+    notice.get_u64("dropped").or_else(|| {
+        notice
+            .get("error")
+            .get_str("message")?
             .split(' ')
             .find_map(|word| word.parse().ok())
     })
