@@ -29,7 +29,7 @@
 //!
 //! Knowledge flows one way: `server → core → connection → process → broker → protocol`; [`config`],
 //! [`metrics`], [`budget`], [`seats`] and [`logs`] are leaves. `broker` and `protocol` do no I/O
-//! and read no clock.
+//! and read no clock. Between a connection and its socket stands [`wire`], if it came with TLS.
 
 pub mod config;
 
@@ -38,6 +38,8 @@ pub mod server;
 pub mod core;
 
 pub mod connection;
+
+pub mod wire;
 
 pub mod process;
 

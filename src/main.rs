@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
 use shardcast::config::{Config, process_env};
+use shardcast::wire::identity::Identity;
 use shardcast::{cli, logs, server};
 
 #[global_allocator]
@@ -25,15 +26,21 @@ fn main() -> ExitCode {
     if let Some((name, args)) = args.subcommand() {
         return cli::run(name, args);
     }
-    match Config::load(&args, &process_env) {
-        Ok(config) => {
+    let loaded = Config::load(&args, &process_env)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        .and_then(|config| match Identity::load(&config) {
+            Ok(identity) => Ok((config, identity)),
+            Err(error) => Err(vec![error.to_string()]),
+        });
+    match loaded {
+        Ok((config, identity)) => {
             logs::init(&config);
-            let code = server::run(config);
+            let code = server::run(config, identity);
             logs::flush();
             code
         }
         Err(errors) => {
-            logs::report(errors.iter().map(ToString::to_string));
+            logs::report(errors);
             ExitCode::from(EXIT_BAD_SETTINGS)
         }
     }

@@ -93,7 +93,11 @@ pub fn local_url(env: Env<'_>) -> Result<String, Vec<SettingError>> {
         IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         host => host,
     };
-    Ok(format!("http://{}", SocketAddr::new(host, config.port)))
+    let (scheme, port) = match config.port {
+        Some(port) => ("http", port),
+        None => ("https", config.tls_port),
+    };
+    Ok(format!("{scheme}://{}", SocketAddr::new(host, port)))
 }
 
 /// Where the shell keeps its history: below `XDG_STATE_HOME`, which must be absolute to count, or the home directory.

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
@@ -14,7 +15,7 @@ use tracing::Level;
 
 use self::origins::AllowedOrigins;
 use self::rule::{Reader, Row, Rule, SettingError};
-use self::rule::{bytes, count, millis, number, one_of, optional, seconds, switch, text};
+use self::rule::{bytes, count, millis, number, one_of, optional, path, seconds, switch, text};
 use self::values::{ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
 
 pub mod client;
@@ -51,8 +52,8 @@ settings! {
         /// Address to listen on.
         host: IpAddr = text("HOST", "0.0.0.0", "ADDRESS", "an IPv4 or IPv6 address",
             |text| text.parse().ok());
-        /// TCP port; 0 takes any free one.
-        port: u16 = count("PORT", "8080", 0..=65_535, "PORT");
+        /// TCP port; 0 takes any free one, off leaves only `TLS_PORT`.
+        port: Option<u16> = text("PORT", "8080", "PORT", "a whole number from 0 to 65535, or off", values::parse_port);
         /// Threads, each with its share of topics and connections; 0 is one for each core.
         shards: usize = count("SHARDS", "0", 0..=1024, "THREADS");
         /// Keep each thread on one core; off where other programs share the machine.
@@ -66,6 +67,16 @@ settings! {
         /// Origins that browsers may connect from, comma separated; * is all.
         allowed_origins: AllowedOrigins =
             text("ALLOWED_ORIGINS", "*", "ORIGINS", "* or origins as browsers send them, like https://a.example:8443: hosts in ASCII (xn--), no user, path or query", AllowedOrigins::parse);
+    }
+    "TLS" {
+        /// Certificate chain in PEM. Given, TLS is served on `TLS_PORT`; read again when it changes and at SIGHUP.
+        tls_cert: Option<PathBuf> = path("TLS_CERT");
+        /// The certificate's private key in PEM, read again with it.
+        tls_key: Option<PathBuf> = path("TLS_KEY");
+        /// TCP port of TLS, beside PORT; 0 takes any free one.
+        tls_port: u16 = count("TLS_PORT", "8443", 0..=65_535, "PORT");
+        /// Authorities in PEM. Given, every client of `TLS_PORT` needs a certificate of one of them.
+        tls_client_ca: Option<PathBuf> = path("TLS_CLIENT_CA");
     }
     "Delivery" {
         /// History kept for each topic; 0 keeps none.
@@ -174,9 +185,15 @@ impl Config {
         Self::from_sources(&given_as_flag, env)
     }
 
-    /// The address to listen on.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.host, self.port)
+    /// The address to listen on without TLS, if any.
+    pub fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host, self.port?))
+    }
+
+    /// The address to listen on with TLS, if any.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        let port = self.tls_cert.as_ref().map(|_| self.tls_port)?;
+        Some(SocketAddr::new(self.host, port))
     }
 
     /// The number of shards: as configured, or one for each core that this process may use.
@@ -247,6 +264,37 @@ impl Config {
             let allowed = "at least one key when AUTH_ENABLED is true";
             conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
         }
+        conflicts.extend(self.tls_conflicts());
+        conflicts
+    }
+
+    /// Certificate and key belong together, the rest of TLS needs both, and the broker needs a port.
+    fn tls_conflicts(&self) -> Vec<([&'static str; 2], SettingError)> {
+        let mut conflicts = Vec::new();
+        let mut conflict = |is_bad: bool, pair: [&'static str; 2], value: &str, allowed: &str| {
+            if is_bad {
+                conflicts.push((pair, SettingError::new(pair[0], value, allowed)));
+            }
+        };
+        let (has_cert, has_key) = (self.tls_cert.is_some(), self.tls_key.is_some());
+        let file = "a file when TLS_CERT is given";
+        conflict(has_cert && !has_key, ["TLS_KEY", "TLS_CERT"], "\"\"", file);
+        let file = "a file when TLS_KEY is given";
+        conflict(has_key && !has_cert, ["TLS_CERT", "TLS_KEY"], "\"\"", file);
+        let file = "a file when TLS_CLIENT_CA is given";
+        let has_ca = self.tls_client_ca.is_some();
+        let pair = ["TLS_CERT", "TLS_CLIENT_CA"];
+        conflict(has_ca && !has_cert && !has_key, pair, "\"\"", file);
+        let number = "a number when there is no TLS_CERT";
+        conflict(
+            self.port.is_none() && !has_cert,
+            ["PORT", "TLS_CERT"],
+            "off",
+            number,
+        );
+        let is_same = has_cert && self.tls_port > 0 && self.port == Some(self.tls_port);
+        let (port, other) = (self.tls_port.to_string(), "another port than PORT");
+        conflict(is_same, ["TLS_PORT", "PORT"], &port, other);
         conflicts
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Arg;
@@ -179,6 +180,13 @@ pub(super) const fn text<T>(
         secret: false,
         fallback: None,
     }
+}
+
+/// A file, or none.
+pub(super) const fn path(env: &'static str) -> Rule<Option<PathBuf>> {
+    text(env, "", "FILE", "a path", |text| {
+        Some((!text.is_empty()).then(|| PathBuf::from(text)))
+    })
 }
 
 impl<T: Clone> Rule<T> {

@@ -22,7 +22,9 @@ fn errors(args: &[&str], env: &[(&str, &str)]) -> Vec<String> {
 #[test]
 fn defaults_are_those_of_the_contract() {
     let config = Config::default();
-    assert_eq!(config.address().to_string(), "0.0.0.0:8080");
+    let address = config.address().map(|address| address.to_string());
+    assert_eq!(address.as_deref(), Some("0.0.0.0:8080"));
+    assert_eq!(config.tls_address(), None);
     assert_eq!(
         (config.history_messages_max, config.ring_messages_max),
         (100, 100)
@@ -71,12 +73,12 @@ fn a_flag_beats_the_environment_and_an_empty_variable_is_not_set() {
         &[("PORT", "9000"), ("RING_BUFFER_SIZE", "")],
     )
     .expect("good settings");
-    assert_eq!((config.port, config.history_messages_max), (0, 100));
+    assert_eq!((config.port, config.history_messages_max), (Some(0), 100));
     let config =
         load(&[], &[("PORT", " 9000 "), ("IDLE_TIMEOUT_SEC", "5")]).expect("good settings");
     assert_eq!(
         (config.port, config.idle_timeout),
-        (9000, Some(Duration::from_secs(5)))
+        (Some(9000), Some(Duration::from_secs(5)))
     );
 }
 
@@ -92,7 +94,7 @@ fn all_bad_settings_are_reported_at_once() {
         errors(&["--subscriber-queue-size", "0"], &env),
         [
             r#"HOST="localhost": must be an IPv4 or IPv6 address"#,
-            r#"PORT="http": must be a whole number from 0 to 65535"#,
+            r#"PORT="http": must be a whole number from 0 to 65535, or off"#,
             r#"RING_BUFFER_SIZE="-1": must be a whole number from 0 to 1000000"#,
             r#"SUBSCRIBER_QUEUE_SIZE="0": must be a whole number from 1 to 1000000"#,
             r#"LOG_FORMAT="xml\n": must be text or json"#,
@@ -190,7 +192,7 @@ fn switches_are_spelled_as_in_go_and_may_stand_alone_as_flags() {
         );
     }
     let config = load(&["--pin-threads", "--port", "9000"], &[]).expect("a switch, and a port");
-    assert!(config.pin_threads && config.port == 9000);
+    assert!(config.pin_threads && config.port == Some(9000));
     assert!(
         !load(&["--heartbeat-info=false"], &[])
             .expect("a switch")

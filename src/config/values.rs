@@ -80,6 +80,18 @@ impl IoUring {
         &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
+/// A port, or `off`.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is every parser's: whether the text is allowed"
+)]
+pub(super) fn parse_port(text: &str) -> Option<Option<u16>> {
+    if text.eq_ignore_ascii_case("off") {
+        return Some(None);
+    }
+    text.parse().ok().map(Some)
+}
+
 /// A number of bytes, with or without a unit: 1024, 512KiB, 4MiB, 2GiB.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -22,6 +22,7 @@ use crate::broker::ring::{Next, Piece};
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::CloseCode;
 use crate::protocol::native;
+use crate::wire::tls::Sealed;
 
 /// Bytes taken from a ring for one send. What waits beyond them stays in the ring, where the
 /// oldest can still be dropped.
@@ -48,6 +49,8 @@ struct Send {
     /// How many of the batch's segments are its own, and how far the first of them is written.
     segments: usize,
     written: usize,
+    /// What is sent in their place, if the connection came with TLS.
+    sealed: Option<Box<Sealed>>,
 }
 
 impl Flusher {
@@ -95,7 +98,20 @@ impl Flusher {
         }
         fill(local, &connection, first, &mut self.segments);
         let segments = self.segments.len() - first;
-        if segments == 0 {
+        if segments == 0 && !connection.has_sealed() {
+            connection.after_flush(local);
+            return;
+        }
+        let own = self.segments.get(first..).unwrap_or_default();
+        let sealed = connection
+            .tls
+            .as_ref()
+            .map(|tls| tls.seal(slices(own, written)));
+        if let Some(None) = sealed {
+            // A session that cannot go on. What is gathered is counted with the end.
+            let segments = self.segments.drain(first..).collect();
+            *connection.unsent.borrow_mut() = Some(Box::new(Unsent { segments, written }));
+            connection.end();
             connection.after_flush(local);
             return;
         }
@@ -103,6 +119,7 @@ impl Flusher {
             connection,
             segments,
             written,
+            sealed: sealed.flatten(),
         });
     }
 
@@ -116,10 +133,10 @@ impl Flusher {
             self.write_each(local);
         }
         let mut rest = self.segments.as_mut_slice();
-        for (send, result) in self.sends.drain(..).zip(self.results.drain(..)) {
+        for (mut send, result) in self.sends.drain(..).zip(self.results.drain(..)) {
             let (own, others) = std::mem::take(&mut rest).split_at_mut(send.segments);
             rest = others;
-            settle(local, &send, own, result);
+            settle(local, &mut send, own, result);
         }
         self.segments.clear();
     }
@@ -134,7 +151,11 @@ impl Flusher {
         for send in &self.sends {
             let (own, others) = rest.split_at(send.segments);
             rest = others;
-            batch.push(send.connection.socket.as_fd(), slices(own, send.written));
+            let socket = send.connection.socket.as_fd();
+            match &send.sealed {
+                None => batch.push(socket, slices(own, send.written)),
+                Some(sealed) => batch.push(socket, [sealed.rest()]),
+            }
         }
         local.counters.flush_calls.add_owned(1);
         let submitted = batch.submit(&mut self.results);
@@ -160,7 +181,9 @@ impl Flusher {
             let (own, others) = rest.split_at(send.segments);
             rest = others;
             let socket = &send.connection.socket;
-            let result = if let [only] = own {
+            let result = if let Some(sealed) = &send.sealed {
+                socket.try_write(sealed.rest())
+            } else if let [only] = own {
                 socket.try_write(only.bytes().get(send.written..).unwrap_or_default())
             } else {
                 let mut io_slices = [IoSlice::new(&[]); SLICES_MAX];
@@ -257,16 +280,19 @@ impl Outcome {
 }
 
 /// Does what follows from the result of one send of the segments `own`.
-fn settle(local: &Local, send: &Send, own: &mut [Segment], result: io::Result<usize>) {
+fn settle(local: &Local, send: &mut Send, own: &mut [Segment], result: io::Result<usize>) {
     let connection = &send.connection;
-    let (taken, would_block) = match Outcome::of(result) {
-        Outcome::Taken(taken) => {
+    let outcome = Outcome::of(result);
+    let (taken, would_block) = match (outcome, send.sealed.take()) {
+        (Outcome::Taken(taken), Some(sealed)) => connection.settle_sealed(*sealed, taken),
+        (Outcome::Nothing, Some(sealed)) => connection.settle_sealed(*sealed, 0),
+        (Outcome::Taken(taken), None) => {
             let offered: usize = slices(own, send.written).map(<[u8]>::len).sum();
             // Less than was offered: the next send would block.
             (taken, taken < offered && taken > 0)
         }
-        Outcome::Nothing => (0, true),
-        Outcome::Dead => {
+        (Outcome::Nothing, None) => (0, true),
+        (Outcome::Dead, _) => {
             connection.end();
             (0, false)
         }
@@ -278,10 +304,13 @@ fn settle(local: &Local, send: &Send, own: &mut [Segment], result: io::Result<us
     if taken > 0 {
         connection.stalled.set(None);
     }
-    if !left.is_empty() {
+    let is_left = !left.is_empty();
+    if is_left {
         let segments = left.iter_mut().map(Segment::take).collect();
         let unsent = Unsent { segments, written };
         *connection.unsent.borrow_mut() = Some(Box::new(unsent));
+    }
+    if is_left || connection.has_sealed() {
         if would_block {
             connection.park(local);
         } else {
@@ -336,7 +365,8 @@ impl Connection {
         let ring = self.ring.borrow();
         let replies = ring.reply_bytes() + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes());
         self.book(local, [replies, self.kept.get()[1]]);
-        let (is_sent, is_empty, is_ready) = (unsent.is_none(), ring.is_empty(), ring.is_ready());
+        let is_sent = unsent.is_none() && !self.has_sealed();
+        let (is_empty, is_ready) = (ring.is_empty(), ring.is_ready());
         drop((unsent, ring));
         if is_sent && !self.is_parked.get() {
             match self.phase.get() {
@@ -345,6 +375,9 @@ impl Connection {
                 Phase::Leaving if is_empty && self.in_flight.get() == 0 => {
                     let reason = "server is shutting down";
                     self.close(local, Some(CloseCode::GOING_AWAY), reason);
+                }
+                Phase::Closing if self.tls.as_ref().is_some_and(|tls| tls.say_end()) => {
+                    local.make_ready(self);
                 }
                 // The client's end of the stream is awaited: closing now could destroy what it has
                 // not read yet.

@@ -19,6 +19,7 @@ pub mod lifeline;
 pub mod local;
 mod outgoing;
 pub mod reader;
+mod secure;
 pub mod session;
 pub(crate) mod timers;
 mod topics;
@@ -35,6 +36,8 @@ use crate::protocol::answer::Answer;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::native;
 use crate::protocol::websocket::frame;
+use crate::wire::Wire;
+use crate::wire::tls::Tls;
 use local::Local;
 use outgoing::Unsent;
 use timers::Tick;
@@ -56,7 +59,7 @@ enum Phase {
 /// Who a new connection is.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
-    pub(crate) socket: TcpStream,
+    pub(crate) wire: Wire,
     pub(crate) client_id: Option<Box<str>>,
     /// It needs no `auth`, or its header was one.
     pub(crate) is_authenticated: bool,
@@ -67,6 +70,8 @@ pub(crate) struct Newcomer {
 pub(crate) struct Connection {
     id: ConnectionId,
     socket: TcpStream,
+    /// Its session, if it came with TLS.
+    tls: Option<Box<Tls>>,
     ring: RefCell<Ring>,
     /// What the socket has not taken of what left the ring.
     unsent: RefCell<Option<Box<Unsent>>>,
@@ -108,7 +113,8 @@ impl Connection {
         local.counters.connections.add(1);
         Rc::new(Self {
             id,
-            socket: newcomer.socket,
+            socket: newcomer.wire.socket,
+            tls: newcomer.wire.tls,
             ring: RefCell::default(),
             unsent: RefCell::default(),
             topics: RefCell::default(),

@@ -23,8 +23,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::io::Interest;
-
 use super::local::{CARRY_BYTES_SMALL, Local};
 use super::session::Session;
 use super::{Connection, Phase};
@@ -87,19 +85,11 @@ impl Reader {
         self.carry = if bytes.is_empty() { Vec::new() } else { bytes };
     }
 
-    /// Tells the runtime that the socket is empty, after a read that got less than there was room
-    /// for: the next look at it leaves a waker, and no call to read finds nothing. The end of the
-    /// stream stays known, and bytes that come from now on wake the task.
-    fn is_drained(&self) {
-        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        drop(self.connection.socket.try_io(Interest::READABLE, nothing));
-    }
-
     /// Reads once. What was read has been acted on when this returns.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let connection = Rc::clone(&self.connection);
         loop {
-            match connection.socket.poll_read_ready(cx) {
+            match connection.poll_readable(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
@@ -123,12 +113,9 @@ impl Reader {
         let mut buffer = local.read_buffer.borrow_mut();
         let carried = self.carry.len();
         let room = &mut buffer[carried..];
-        let read = self.connection.socket.try_read(room)?;
+        let read = self.connection.try_read(&local, room)?;
         if read == 0 {
             return Ok(0);
-        }
-        if read < room.len() {
-            self.is_drained();
         }
         buffer[..carried].copy_from_slice(&self.carry);
         let bytes = &mut buffer[..carried + read];
@@ -149,12 +136,10 @@ impl Reader {
         let room = wanted.min(carried.saturating_mul(2)) - carried;
         self.carry.reserve_exact(room);
         self.carry.resize(carried + room, 0);
-        let read = self.connection.socket.try_read(&mut self.carry[carried..]);
+        let room = &mut self.carry[carried..];
+        let read = self.connection.try_read(&self.local, room);
         self.carry.truncate(carried + *read.as_ref().unwrap_or(&0));
         let read = read?;
-        if 0 < read && read < room {
-            self.is_drained();
-        }
         self.connection.heard.set(self.local.tick());
         if read > 0 && self.carry.len() >= wanted {
             let mut bytes = std::mem::take(&mut self.carry);
@@ -280,7 +265,7 @@ impl Reader {
                 if self.must_pause() {
                     return Poll::Pending;
                 }
-                match connection.socket.poll_read_ready(cx) {
+                match connection.poll_readable(cx) {
                     Poll::Pending if !connection.is_over() => Poll::Pending,
                     _ => yield_turn(cx),
                 }
@@ -348,6 +333,9 @@ impl Drop for Reader {
         let live = unsent.map_or(0, |unsent| unsent.live());
         local.counters.discarded.add(live as u64);
         connection.book(local, [0, 0]);
+        if let Some(tls) = &connection.tls {
+            tls.send_last(&connection.socket);
+        }
         local.forget(connection.slot());
     }
 }

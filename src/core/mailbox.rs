@@ -20,12 +20,13 @@ use tokio::sync::oneshot;
 
 use crate::broker::delivery::Delivery;
 use crate::broker::inbox::Bell;
+use crate::wire::Arrival;
 
 /// Something for a core that is not about events.
 #[derive(Debug)]
 pub enum Letter {
     /// A new socket.
-    Socket(std::net::TcpStream),
+    Socket(Arrival),
     /// Tell every connection that the server is shutting down, and take no new commands.
     Drain(oneshot::Sender<()>),
     /// Close every connection once its ring is flushed; answer when none is left.

@@ -33,6 +33,7 @@ use crate::connection::timers::{TICK, Tick};
 use crate::connection::{Connection, Newcomer};
 use crate::process::Process;
 use crate::seats::Seat;
+use crate::wire::Arrival;
 use mailbox::{Letter, Mailbox};
 use relief::Relief;
 use table::Table;
@@ -107,12 +108,7 @@ impl Core {
     }
 
     /// Runs the shard and flushes the connections, for ever. `arrived` takes new sockets.
-    pub async fn work(
-        self: Rc<Self>,
-        mut shard: Shard,
-        bell: &Bell,
-        arrived: impl Fn(std::net::TcpStream),
-    ) {
+    pub async fn work(self: Rc<Self>, mut shard: Shard, bell: &Bell, arrived: impl Fn(Arrival)) {
         poll_fn(|cx| {
             bell.answer(cx.waker());
             self.round(&mut shard, &arrived);
@@ -121,7 +117,7 @@ impl Core {
         .await;
     }
 
-    fn round(&self, shard: &mut Shard, arrived: &impl Fn(std::net::TcpStream)) {
+    fn round(&self, shard: &mut Shard, arrived: &impl Fn(Arrival)) {
         let local = &self.local;
         self.rounds.set(self.rounds.get().wrapping_add(1));
         local.begin_round();
@@ -164,7 +160,7 @@ impl Core {
         }
     }
 
-    fn read_letters(&self, arrived: &impl Fn(std::net::TcpStream)) {
+    fn read_letters(&self, arrived: &impl Fn(Arrival)) {
         let local = &self.local;
         while let Some(letter) = self.mailbox().next_letter() {
             match letter {

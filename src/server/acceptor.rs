@@ -14,6 +14,7 @@ use super::lobby::Lobby;
 use crate::config::Config;
 use crate::core::mailbox::{Letter, Mailbox};
 use crate::process::Process;
+use crate::wire::Arrival;
 
 /// How long accepting pauses when the system does not let it.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -36,19 +37,18 @@ pub(super) fn listen(config: &Config, address: SocketAddr) -> io::Result<TcpList
     Ok(socket.into())
 }
 
-/// Accepts sockets, forever. `spare` is given up for a moment when there is no other descriptor.
+/// Accepts sockets, forever, and has `take` go on with each. `spare` is given up for a moment when there is no other descriptor.
 pub(super) fn accept(
-    process: &Process,
-    mailboxes: &[Mailbox],
     lobby: &Lobby,
     listener: &TcpListener,
     mut spare: Option<File>,
+    take: impl Fn(TcpStream),
 ) {
     loop {
         match listener.accept() {
             Ok((socket, _)) => {
                 lobby.enter();
-                place(process, mailboxes, lobby, socket);
+                take(socket);
             }
             // The client has gone before it was accepted, or a signal came.
             Err(error)
@@ -82,17 +82,18 @@ fn turn_away(listener: &TcpListener) {
     }
 }
 
-fn place(process: &Process, mailboxes: &[Mailbox], lobby: &Lobby, socket: TcpStream) {
+/// Gives a socket, which has its place in the lobby, to the core that has the fewest.
+pub(super) fn place(process: &Process, mailboxes: &[Mailbox], lobby: &Lobby, arrival: Arrival) {
     let emptiest = process
         .metrics
         .cores
         .iter()
         .zip(mailboxes)
         .min_by_key(|(core, _)| core.sockets());
-    match (socket.set_nonblocking(true), emptiest) {
+    match (arrival.socket.set_nonblocking(true), emptiest) {
         (Ok(()), Some((core, mailbox))) => {
             core.requesting.add(1);
-            mailbox.send(Letter::Socket(socket));
+            mailbox.send(Letter::Socket(arrival));
         }
         _ => lobby.leave(),
     }

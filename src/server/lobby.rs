@@ -32,8 +32,8 @@ struct State {
     guests: usize,
     /// Counts changes: a smaller key has not changed for longer.
     changes: u64,
-    /// The acceptor waits for a place. While it does not, no change costs a system call.
-    is_awaited: bool,
+    /// Acceptors that wait for a place. While none does, no change costs a system call.
+    awaiting: usize,
     silent: BTreeMap<u64, Arc<Notify>>,
     busy: BTreeMap<u64, Arc<Notify>>,
 }
@@ -64,11 +64,11 @@ impl Lobby {
             if let Some((_, leave)) = longest {
                 leave.notify_one();
             }
-            state.is_awaited = true;
+            state.awaiting += 1;
             let waited = self.changed.wait_timeout(state, LEAVE_TIME_MAX);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.awaiting -= 1;
         }
-        state.is_awaited = false;
         state.guests += 1;
     }
 
@@ -79,9 +79,9 @@ impl Lobby {
         self.tell(state);
     }
 
-    /// Lets go of `state`, which has changed, and tells the acceptor if it waits for that.
+    /// Lets go of `state`, which has changed, and tells an acceptor if one waits for that.
     fn tell(&self, state: MutexGuard<'_, State>) {
-        let is_awaited = state.is_awaited;
+        let is_awaited = state.awaiting > 0;
         drop(state);
         if is_awaited {
             self.changed.notify_one();
@@ -96,6 +96,7 @@ pub(super) struct Guest {
     leave: Arc<Notify>,
     key: Cell<u64>,
     has_asked: Cell<bool>,
+    has_moved: Cell<bool>,
 }
 
 impl Guest {
@@ -106,9 +107,15 @@ impl Guest {
             leave: Arc::default(),
             key: Cell::new(0),
             has_asked: Cell::new(false),
+            has_moved: Cell::new(false),
         };
         guest.change(|state| &mut state.busy);
         guest
+    }
+
+    /// Goes to another thread, which makes a guest of the same place.
+    pub(super) fn move_on(self) {
+        self.has_moved.set(true);
     }
 
     /// A request has come.
@@ -161,7 +168,9 @@ impl Drop for Guest {
         state.silent.remove(&self.key.get());
         state.busy.remove(&self.key.get());
         drop(state);
-        self.lobby.leave();
+        if !self.has_moved.get() {
+            self.lobby.leave();
+        }
     }
 }
 

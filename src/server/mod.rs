@@ -1,6 +1,7 @@
 //! The server: bind, start a thread for each core, accept and spread, drain.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -18,6 +19,7 @@ mod drain;
 mod essential;
 mod http;
 mod lobby;
+mod tls;
 
 use self::descriptors::Shares;
 use self::drain::Signals;
@@ -35,10 +37,13 @@ use crate::core::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::seats::Seats;
+use crate::wire::Arrival;
+use crate::wire::identity::Identity;
 
 /// Runs the broker until a signal ends it. The exit code of the process.
-pub fn run(config: Config) -> ExitCode {
-    match catch_unwind(AssertUnwindSafe(|| start(config))) {
+/// `identity` is shown to those who come with TLS, if they may.
+pub fn run(config: Config, identity: Option<Identity>) -> ExitCode {
+    match catch_unwind(AssertUnwindSafe(|| start(config, identity))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             tracing::error!("{error}");
@@ -48,13 +53,10 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> io::Result<()> {
+fn start(config: Config, identity: Option<Identity>) -> io::Result<()> {
     let limit = descriptors::raise_limit();
-    let wanted = config.address();
-    let listener = acceptor::listen(&config, wanted).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
-    })?;
-    let address = listener.local_addr()?;
+    let plain = Port::open(&config, config.address())?;
+    let secure = Port::open(&config, config.tls_address())?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // Before anything else, so that no signal finds the process without an answer.
     let signals = runtime.block_on(async { Signals::listen() })?;
@@ -89,13 +91,27 @@ fn start(config: Config) -> io::Result<()> {
         // A core that has ended since then has ended the process.
         core.send(Arc::clone(&lobby)).ok();
     }
-    let (accepting, placing) = (Arc::clone(&process), Arc::clone(&mailboxes));
-    let spare = acceptor::open_spare();
-    essential::spawn("acceptor".to_owned(), move || {
-        acceptor::accept(&accepting, &placing, &lobby, &listener, spare);
-    })?;
+    let addresses = [&plain, &secure].map(|port| port.as_ref().map(|port| port.address));
+    if let (Some(port), Some(identity)) = (secure, identity) {
+        let identity = Arc::new(identity);
+        let door = tls::Door::new(&process, &mailboxes, &lobby, &identity);
+        door.open(port.listener)?;
+        let hangup = runtime.block_on(async { tls::hangup() })?;
+        runtime.spawn(tls::renew(identity, hangup));
+    }
+    if let Some(Port { listener, .. }) = plain {
+        let (accepting, placing) = (Arc::clone(&process), Arc::clone(&mailboxes));
+        let spare = acceptor::open_spare();
+        essential::spawn("acceptor".to_owned(), move || {
+            acceptor::accept(&lobby, &listener, spare, |socket| {
+                let arrival = Arrival { socket, tls: None };
+                acceptor::place(&accepting, &placing, &lobby, arrival);
+            });
+        })?;
+    }
     tracing::info!(
-        addr = %address,
+        addr = addresses[0].map(tracing::field::display),
+        tls_addr = addresses[1].map(tracing::field::display),
         version = env!("CARGO_PKG_VERSION"),
         shards = threads,
         descriptors = limit,
@@ -109,6 +125,26 @@ fn start(config: Config) -> io::Result<()> {
         &process, &mailboxes, &ending, signals,
     ));
     Ok(())
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Port {
+    fn open(config: &Config, wanted: Option<SocketAddr>) -> io::Result<Option<Self>> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
+        let listener = acceptor::listen(config, wanted).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
+        })?;
+        let address = listener.local_addr()?;
+        Ok(Some(Self { listener, address }))
+    }
 }
 
 /// `MEMORY_BUDGET`, or three quarters of what the machine or the process' group has.

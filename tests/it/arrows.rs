@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each part with all that it may name. What is not here may not be: a new part is to be given its place.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     (
         "server",
         &[
@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "budget",
             "seats",
             "logs",
+            "wire",
         ],
     ),
     (
@@ -34,14 +35,16 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "metrics",
             "budget",
             "seats",
+            "wire",
         ],
     ),
     (
         "connection",
         &[
-            "process", "broker", "protocol", "config", "metrics", "budget", "seats",
+            "process", "broker", "protocol", "config", "metrics", "budget", "seats", "wire",
         ],
     ),
+    ("wire", &["config", "budget"]),
     (
         "process",
         &["broker", "config", "metrics", "budget", "seats"],

@@ -32,6 +32,10 @@ mod rest_times;
 mod settings;
 mod shutdown;
 
+mod tls;
+mod tls_hostile;
+mod tls_identity;
+
 mod admission;
 mod hostile;
 mod hostile_memory;

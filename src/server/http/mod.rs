@@ -19,7 +19,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 mod access;
 mod answer;
@@ -27,9 +26,9 @@ mod body;
 pub(super) mod ending;
 mod listing;
 mod metrics;
-mod patience;
+pub(super) mod patience;
 mod progress;
-mod refusal;
+pub(super) mod refusal;
 mod route;
 mod stats;
 mod topics;
@@ -46,6 +45,7 @@ use self::route::Route;
 use super::lobby::Guest;
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
+use crate::wire::{Arrival, Wire};
 
 /// What the HTTP connections of one core share.
 #[derive(Debug)]
@@ -66,8 +66,8 @@ impl Http {
 }
 
 /// Serves HTTP on a new socket until it closes or becomes a WebSocket connection.
-pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream, guest: Rc<Guest>) {
-    let Ok(socket) = TcpStream::from_std(socket) else {
+pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
+    let Ok(socket) = Wire::new(arrival) else {
         return;
     };
     let core = Rc::clone(&http.core);
@@ -122,7 +122,11 @@ pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream, guest: Rc
         })
         .await
     };
-    let (Some(served), Some(parts)) = (served, connection.into_parts()) else {
+    let Some(parts) = connection.into_parts() else {
+        return;
+    };
+    let Some(served) = served else {
+        parts.io.into_inner().into_inner().send_last();
         return;
     };
     let failure = served.err();
@@ -142,9 +146,10 @@ pub(super) async fn serve(http: Rc<Http>, socket: std::net::TcpStream, guest: Rc
     if let Some((status, text)) = words {
         refusal::refuse(&mut socket, status, &text, timeouts.write).await;
     }
+    socket.send_last();
     drop((underway, parts.read_buf, parts.service));
     if !has_ended {
-        refusal::linger(&socket, config.close_wait).await;
+        refusal::linger(&socket.socket, config.close_wait).await;
     }
 }
 

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::progress::{Progress, Stage};
 use super::refusal;
+use crate::wire::Wire;
 
 /// A timer that fires later than this was held up by more than a busy machine.
 const STOOD_STILL: Duration = Duration::from_secs(1);
@@ -71,7 +71,10 @@ impl Wait {
 }
 
 /// What `future` comes to, or `None` if that takes longer than `timeout`.
-pub(super) async fn within<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
+pub(in crate::server) async fn within<F: Future>(
+    timeout: Duration,
+    future: F,
+) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut wait = Wait::default();
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -96,7 +99,7 @@ pub(super) struct Timeouts {
 /// for a body is the reader's of that body to bound.
 #[derive(Debug)]
 pub(super) struct Patient {
-    socket: TcpStream,
+    socket: Wire,
     progress: Arc<Progress>,
     timeouts: Timeouts,
     reading: Wait,
@@ -108,7 +111,7 @@ pub(super) struct Patient {
 }
 
 impl Patient {
-    pub(super) fn new(socket: TcpStream, progress: Arc<Progress>, timeouts: Timeouts) -> Self {
+    pub(super) fn new(socket: Wire, progress: Arc<Progress>, timeouts: Timeouts) -> Self {
         Self {
             socket,
             progress,
@@ -121,7 +124,7 @@ impl Patient {
         }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> Wire {
         self.socket
     }
 
@@ -225,7 +228,8 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.judge_write(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

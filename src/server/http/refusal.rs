@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::answer::ErrorBody;
 use super::patience::within;
 use crate::protocol::codes::ErrorCode;
+use crate::wire::Wire;
 
 /// Bytes that a client may send behind its last answer. Beyond it gets a reset.
 const LINGER_BYTES_MAX: usize = 16 << 20;
@@ -88,8 +89,8 @@ fn is_timeout(error: &hyper::Error) -> bool {
 }
 
 /// Writes an answer by hand.
-pub(super) async fn refuse(
-    socket: &mut TcpStream,
+pub(in crate::server) async fn refuse(
+    socket: &mut Wire,
     status: StatusCode,
     text: &str,
     timeout: Duration,
@@ -114,7 +115,7 @@ pub(super) async fn refuse(
 
 /// Reads on behind the last answer, until the client closes: to close before it would turn what
 /// still comes into a reset, which destroys the answer on its way.
-pub(super) async fn linger(socket: &TcpStream, timeout: Duration) {
+pub(in crate::server) async fn linger(socket: &TcpStream, timeout: Duration) {
     let discarding = async {
         let mut left = LINGER_BYTES_MAX;
         while left > 0 && socket.readable().await.is_ok() {

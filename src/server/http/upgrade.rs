@@ -82,7 +82,7 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
             return;
         };
         let newcomer = Newcomer {
-            socket: parts.io.into_inner().into_inner(),
+            wire: parts.io.into_inner().into_inner(),
             client_id,
             is_authenticated,
         };

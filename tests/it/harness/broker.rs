@@ -20,7 +20,8 @@ use crate::harness::http::{Response, Rest};
 /// A running broker.
 pub(crate) struct Broker {
     process: Child,
-    address: SocketAddr,
+    /// The plain port and the one with TLS, as far as it has them.
+    addresses: Vec<SocketAddr>,
     log: Log,
     log_sleep: Option<mpsc::Sender<()>>,
 }
@@ -77,13 +78,13 @@ impl Broker {
             .expect("the binary was built with the tests");
         let log = Log::default();
         let announced = log.follow(process.stderr.take().expect("stderr is piped"), reader);
-        let Ok(address) = announced.recv_timeout(PATIENCE) else {
+        let Ok(addresses) = announced.recv_timeout(PATIENCE) else {
             process.kill().ok();
             panic!("the broker did not say where it listens:\n{}", log.text());
         };
         Self {
             process,
-            address,
+            addresses,
             log,
             log_sleep: None,
         }
@@ -98,7 +99,12 @@ impl Broker {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0]
+    }
+
+    /// Where it listens with TLS, if it does.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        *self.addresses.last().expect("it listens")
     }
 
     /// All that it has logged until now.
@@ -288,14 +294,14 @@ impl Log {
         self.0.lock().expect("no reader panics").clone()
     }
 
-    /// Keeps all lines, and sends the address out of the one that announces it.
-    fn follow(&self, stderr: ChildStderr, reader: Reader) -> mpsc::Receiver<SocketAddr> {
+    /// Keeps all lines, and sends the addresses out of the one that announces them.
+    fn follow(&self, stderr: ChildStderr, reader: Reader) -> mpsc::Receiver<Vec<SocketAddr>> {
         let (sender, announced) = mpsc::channel();
         let log = self.clone();
         thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some(address) = announced_address(&line) {
-                    sender.send(address).ok();
+                if line.contains("listening") {
+                    sender.send(announced_addresses(&line)).ok();
                     match &reader {
                         Reader::Stays => {}
                         Reader::Goes => return,
@@ -312,11 +318,13 @@ impl Log {
     }
 }
 
-/// The address in a line like `… listening addr=127.0.0.1:4711`, or its like in JSON.
-fn announced_address(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("127.0.0.1:")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let port: u16 = digits.parse().ok()?;
-    line.contains("listening")
-        .then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+/// The addresses in a line like `… listening addr=127.0.0.1:4711 tls_addr=127.0.0.1:4712`, or its like in JSON.
+fn announced_addresses(line: &str) -> Vec<SocketAddr> {
+    let ports = line.split("127.0.0.1:").skip(1).filter_map(|rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    });
+    ports
+        .map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)))
+        .collect()
 }

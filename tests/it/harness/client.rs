@@ -2,6 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -14,8 +15,15 @@ use crate::harness::within;
 
 /// A subscriber, a publisher, or both.
 pub(crate) struct Client {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Pipe>,
 }
+
+/// Whatever WebSocket is spoken over.
+pub(crate) type Pipe = Box<dyn Stream>;
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Client {
     /// Connects without a client id.
@@ -34,8 +42,20 @@ impl Client {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Self {
-        let address = broker.address();
-        let mut request = format!("ws://{address}{path}")
+        let stream = TcpStream::connect(broker.address())
+            .await
+            .expect("the broker listens");
+        stream.set_nodelay(true).expect("it is a TCP socket");
+        Self::connect_over(Box::new(stream), path, headers).await
+    }
+
+    /// Connects over a stream that is there already.
+    pub(crate) async fn connect_over(
+        stream: Pipe,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Self {
+        let mut request = format!("ws://localhost{path}")
             .into_client_request()
             .expect("the tests write legal paths");
         for (name, value) in headers {
@@ -43,10 +63,6 @@ impl Client {
             let name = HeaderName::from_static(name);
             request.headers_mut().insert(name, value);
         }
-        let stream = TcpStream::connect(address)
-            .await
-            .expect("the broker listens");
-        stream.set_nodelay(true).expect("it is a TCP socket");
         let small = Some(WebSocketConfig::default().read_buffer_size(8 * 1024));
         let handshake = tokio_tungstenite::client_async_with_config(request, stream, small);
         let upgraded = within("the upgrade", handshake).await;

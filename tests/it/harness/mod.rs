@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod raw;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 use std::future::Future;
