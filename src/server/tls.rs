@@ -25,7 +25,7 @@ use crate::core::mailbox::Mailbox;
 use crate::process::Process;
 use crate::wire::handshake::{HandshakeError, shake};
 use crate::wire::identity::Identity;
-use crate::wire::tls::SESSION_BYTES;
+use crate::wire::tls::HANDSHAKE_BYTES;
 use crate::wire::{Arrival, Wire};
 
 /// Cores that one thread shakes hands for: about 4,000 clients a second come to them together.
@@ -108,7 +108,7 @@ impl Door {
         let socket = tokio::net::TcpStream::from_std(socket).ok()?;
         let config = &self.process.config;
         let budget = Arc::clone(&self.process.budget);
-        let booked = Booked::new(budget, 0, Kind::Connections, SESSION_BYTES);
+        let booked = Booked::new(budget, 0, Kind::Connections, HANDSHAKE_BYTES);
         let shaking = shake(&socket, self.identity.current(), booked);
         let failure = match within(config.read_timeout, shaking).await {
             Some(Ok(tls)) => {

@@ -33,8 +33,11 @@ const SEAL_BYTES_MAX: usize = 64 * 1024;
 /// The buffer of a thread: the longest unfinished message, and a read.
 const BUFFER_BYTES: usize = 64 * 1024 + SEAL_BYTES_MAX;
 
-/// What a session takes beside its buffers, measured: keys, state, the certificates of a client.
-pub(crate) const SESSION_BYTES: usize = 3 * 1024;
+/// What a session takes beside its buffers: keys and state.
+const SESSION_BYTES: usize = 3 * 1024;
+
+/// The same while hands are shaken: the transcript, key shares, certificates on their way.
+pub(crate) const HANDSHAKE_BYTES: usize = 16 * 1024;
 
 thread_local! {
     /// Ciphertext that was just read, or plaintext that is put together for a record. Never both:
@@ -151,7 +154,7 @@ impl Tls {
     pub(super) fn read_handshake(&self, socket: &TcpStream) -> io::Result<()> {
         let session = &mut *self.0.borrow_mut();
         session.fill(socket, &mut [])?;
-        if session.has_ended && session.error.is_none() {
+        if session.has_ended && session.error.is_none() && session.tls.is_handshaking() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
@@ -321,10 +324,14 @@ impl Session {
     }
 
     fn say_end(&mut self) -> bool {
-        if std::mem::replace(&mut self.has_said_end, true) || self.error.is_some() {
+        if std::mem::replace(&mut self.has_said_end, true) {
             return false;
         }
         let mut incoming = std::mem::take(&mut self.incoming);
+        self.advance(&mut incoming, &mut [], &[]);
+        if self.error.is_some() {
+            return false;
+        }
         let state = self.tls.process_tls_records(&mut incoming).state;
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = state {
             let end = |room: &mut [u8]| {
@@ -343,7 +350,9 @@ impl Session {
     /// are done with, and how many are in `into`.
     fn advance(&mut self, bytes: &mut [u8], into: &mut [u8], plain: &[u8]) -> (usize, usize) {
         let (mut used, mut taken) = (0, 0);
-        loop {
+        // Of a session that has failed only the alert for the client is of interest; to show it more
+        // records would be an error of ours.
+        while self.error.is_none() || self.tls.wants_write() {
             let UnbufferedStatus { discard, state, .. } =
                 self.tls.process_tls_records(&mut bytes[used..]);
             used += discard;
@@ -382,8 +391,7 @@ impl Session {
                     }
                     return (used, taken);
                 }
-                // What waits behind an error is the alert for the client.
-                Err(error) if self.error.is_none() => self.error = Some(error),
+                Err(error) => self.error = Some(error),
                 Ok(ConnectionState::BlockedHandshake) if plain.is_empty() => return (used, taken),
                 Ok(ConnectionState::Closed) if plain.is_empty() => {
                     self.has_ended = true;
@@ -396,13 +404,19 @@ impl Session {
                 }
             }
         }
+        (used, taken)
     }
 
     /// Books what the session keeps.
     fn book(&mut self) {
         let buffers = [&self.incoming, &self.opened, &self.outgoing.records];
         let kept: usize = buffers.iter().map(|buffer| buffer.capacity()).sum();
-        self.booked.set(SESSION_BYTES + kept);
+        let own = if self.tls.is_handshaking() {
+            HANDSHAKE_BYTES
+        } else {
+            SESSION_BYTES
+        };
+        self.booked.set(own + kept);
     }
 }
 
