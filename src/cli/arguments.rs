@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::config;
-use crate::config::client::ClientSettings;
+use crate::config::client::{ClientSettings, Trust};
 
 use super::message::Start;
 
@@ -104,6 +104,7 @@ fn health_command() -> Command {
                 .value_name("URL")
                 .help("The broker [SHARDCAST_URL, or HOST and PORT of the environment]"),
         )
+        .args(Trust::flags())
 }
 
 fn sub_command() -> Command {

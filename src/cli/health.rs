@@ -7,14 +7,16 @@ use hyper::{Method, StatusCode};
 use super::Failure;
 use super::rest::{Call, RestError};
 use super::url::ServerUrl;
+use crate::config::client::Trust;
 
 /// Prints the answer to `GET /health`; an error unless it is a 200.
-pub(super) async fn health(url: &str, out: &mut dyn Write) -> Result<(), Failure> {
+pub(super) async fn health(url: &str, trust: &Trust, out: &mut dyn Write) -> Result<(), Failure> {
     let url = ServerUrl::health(url).map_err(RestError::from)?;
     let call = Call {
         method: Method::GET,
         url: &url,
         api_key: None,
+        trust,
         body: String::new(),
     };
     let (status, body) = call.answer().await?;
@@ -48,7 +50,7 @@ mod tests {
                 .expect("a client that reads");
         });
         let mut out = Vec::new();
-        let result = health(&url, &mut out).await;
+        let result = health(&url, &Trust::default(), &mut out).await;
         (result, String::from_utf8(out).expect("text"))
     }
 
@@ -83,9 +85,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         drop(listener);
-        let error = health(&format!("http://{address}"), &mut Vec::new())
-            .await
-            .expect_err("nobody there");
+        let error = health(
+            &format!("http://{address}"),
+            &Trust::default(),
+            &mut Vec::new(),
+        )
+        .await
+        .expect_err("nobody there");
         assert!(
             error
                 .to_string()
@@ -98,7 +104,9 @@ mod tests {
     async fn a_silent_server_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
-        let error = health(&url, &mut Vec::new()).await.expect_err("silence");
+        let error = health(&url, &Trust::default(), &mut Vec::new())
+            .await
+            .expect_err("silence");
         assert!(error.to_string().contains("within 3 s"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::config::client::{ClientSettings, history_file, local_url};
+use crate::config::client::{ClientSettings, Trust, history_file, local_url};
 use crate::config::process_env;
 use crate::config::rule::SettingError;
 
@@ -34,6 +34,7 @@ mod subscribe;
 #[cfg(test)]
 mod test_server;
 mod topics;
+mod transport;
 mod url;
 
 pub use arguments::{command, short_help};
@@ -128,11 +129,16 @@ pub fn run(name: &str, args: &ArgMatches) -> ExitCode {
 }
 
 fn run_health(args: &ArgMatches, runtime: &Runtime) -> Result<(), Failure> {
-    let url = match args.get_one::<String>("url") {
-        Some(url) => url.clone(),
-        None => local_url(&process_env).map_err(Failure::Settings)?,
+    let mut trust = Trust::load(args, &process_env);
+    let url = if let Some(url) = args.get_one::<String>("url") {
+        url.clone()
+    } else {
+        let is_named = process_env("SHARDCAST_URL").is_some_and(|url| !url.is_empty());
+        // A certificate names the broker as its clients know it, and not as this machine does.
+        trust.insecure |= !is_named && trust.ca.is_none();
+        local_url(&process_env).map_err(Failure::Settings)?
     };
-    runtime.block_on(health::health(&url, &mut io::stdout()))
+    runtime.block_on(health::health(&url, &trust, &mut io::stdout()))
 }
 
 fn run_sub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> Result<(), Failure> {

@@ -9,10 +9,11 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::transport::{Transport, connect};
 use super::url::{ServerUrl, UrlError};
+use crate::config::client::Trust;
 
 /// How long a healthy broker takes at most: a check that hangs is a check that failed.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,6 +44,7 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) url: &'a ServerUrl,
     pub(super) api_key: Option<&'a str>,
+    pub(super) trust: &'a Trust,
     /// JSON, or nothing.
     pub(super) body: String,
 }
@@ -56,7 +58,7 @@ impl Call<'_> {
 
     async fn ask(&self) -> Result<(StatusCode, Bytes), RestError> {
         let request = self.request()?;
-        let socket = TcpStream::connect((self.url.host.as_str(), self.url.port))
+        let socket = connect(self.url, self.trust)
             .await
             .map_err(|error| RestError::Connect(self.url.authority(), error))?;
         exchange(request, socket)
@@ -85,7 +87,7 @@ impl Call<'_> {
 
 async fn exchange(
     request: Request<Full<Bytes>>,
-    socket: TcpStream,
+    socket: Transport,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
     // Its errors come out of the request too, which is where they can be reported.

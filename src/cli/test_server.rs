@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::config::client::ClientSettings;
+use crate::config::client::{ClientSettings, Trust};
 
 /// What the server does about a command.
 pub(super) enum Answer {
@@ -70,6 +70,7 @@ impl TestServer {
             url: self.url.clone(),
             client_id: None,
             api_key: None,
+            trust: Trust::default(),
             silence_max: Duration::from_secs(90),
         }
     }

@@ -56,6 +56,7 @@ async fn call(
         method,
         url: &url,
         api_key: settings.api_key.as_deref(),
+        trust: &settings.trust,
         body,
     };
     let (status, body) = call.answer().await?;

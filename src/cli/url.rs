@@ -15,28 +15,26 @@ pub(super) struct ServerUrl {
     /// Name or address, without the brackets of IPv6.
     pub(super) host: String,
     pub(super) port: u16,
+    /// TLS is spoken with it.
+    pub(super) is_tls: bool,
     /// Path and query.
     pub(super) target: String,
 }
 
-/// A URL that is not one, or is of a server that this client cannot talk to.
+/// A URL that is not one, or not one of a server that this client can talk to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum UrlError {
-    #[error("'{0}' is no URL for this: expected something like {1}")]
-    NotAUrl(String, &'static str),
-    #[error("'{0}' asks for TLS, which this client does not speak: only ws:// and http://")]
-    Tls(String),
-}
+#[error("'{0}' is no URL for this: expected something like {1}")]
+pub(super) struct UrlError(String, &'static str);
 
 impl ServerUrl {
-    /// The WebSocket of a broker: `ws://host[:port][/path]`.
+    /// The WebSocket of a broker: `ws://host[:port][/path]`, or `wss://`.
     pub(super) fn socket(url: &str) -> Result<Self, UrlError> {
         Self::parse(url, "ws", SOCKET_PATH, "ws://127.0.0.1:8080/ws")
     }
 
     /// The health of a broker: `http://host[:port][/path]`, or beside the WebSocket of a `ws://` URL.
     pub(super) fn health(url: &str) -> Result<Self, UrlError> {
-        if url.starts_with("ws:") {
+        if is_socket(url) {
             return Self::rest(url, "/health");
         }
         Self::parse(url, "http", "/health", HTTP_EXAMPLE)
@@ -44,7 +42,7 @@ impl ServerUrl {
 
     /// A path of the broker whose WebSocket, or whose root, is at `url`.
     pub(super) fn rest(url: &str, path: &str) -> Result<Self, UrlError> {
-        let scheme = if url.starts_with("ws:") { "ws" } else { "http" };
+        let scheme = if is_socket(url) { "ws" } else { "http" };
         let server = Self::parse(url, scheme, "/", HTTP_EXAMPLE)?;
         let base = server.target.split('?').next().unwrap_or_default();
         let base = base.strip_suffix(SOCKET_PATH).unwrap_or(base);
@@ -74,14 +72,13 @@ impl ServerUrl {
     }
 
     fn parse(url: &str, scheme: &str, path: &str, example: &'static str) -> Result<Self, UrlError> {
-        let not_a_url = || UrlError::NotAUrl(url.to_owned(), example);
+        let not_a_url = || UrlError(url.to_owned(), example);
         let uri: Uri = url.parse().map_err(|_| not_a_url())?;
-        if matches!(uri.scheme_str(), Some("wss" | "https")) {
-            return Err(UrlError::Tls(url.to_owned()));
-        }
+        let given = uri.scheme_str().unwrap_or_default();
+        let is_tls = given.strip_suffix('s') == Some(scheme);
         let host = uri
             .host()
-            .filter(|_| uri.scheme_str() == Some(scheme))
+            .filter(|_| is_tls || given == scheme)
             .ok_or_else(not_a_url)?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let target = match target.strip_prefix('/') {
@@ -95,10 +92,16 @@ impl ServerUrl {
             .to_owned();
         Ok(Self {
             host,
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            is_tls,
             target,
         })
     }
+}
+
+/// Whether it is the URL of a WebSocket.
+fn is_socket(url: &str) -> bool {
+    url.starts_with("ws:") || url.starts_with("wss:")
 }
 
 /// Everything but RFC 3986's unreserved characters as `%XX`.
@@ -147,6 +150,13 @@ mod tests {
         assert_eq!(rest("ws://a"), "/topics");
         assert_eq!(rest("http://a/"), "/topics");
         assert_eq!(rest("ws://a/proxy/ws"), "/proxy/topics");
+        let secure = ServerUrl::rest("wss://a/ws", "/topics").expect("a URL");
+        assert_eq!(
+            (secure.target.as_str(), secure.port, secure.is_tls),
+            ("/topics", 443, true)
+        );
+        let secure = ServerUrl::health("https://a:1").expect("a URL");
+        assert_eq!((secure.port, secure.is_tls), (1, true));
         let health = |url: &str| ServerUrl::health(url).expect("a URL").target;
         assert_eq!(health("ws://a/ws"), "/health");
         assert_eq!(health("http://a/proxy/health"), "/proxy/health");
@@ -155,8 +165,16 @@ mod tests {
     #[test]
     fn other_schemes_are_refused_with_a_reason() {
         let error = |url: &str| ServerUrl::socket(url).expect_err("not a URL").to_string();
-        assert!(error("wss://a/ws").contains("does not speak"));
-        for url in ["http://a/ws", "a:8080", "", "ws://", "ws:///ws", "ws://a b"] {
+        for url in [
+            "http://a/ws",
+            "https://a/ws",
+            "wsss://a/ws",
+            "a:8080",
+            "",
+            "ws://",
+            "ws:///ws",
+            "ws://a b",
+        ] {
             assert!(error(url).contains("expected something like"), "{url}");
         }
     }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use super::Config;
 use super::rule::{DAY_SEC, SettingError};
@@ -28,13 +28,16 @@ pub struct ClientSettings {
     pub client_id: Option<String>,
     /// The key, where the broker wants one.
     pub api_key: Option<String>,
+    /// Which server is taken for the broker.
+    pub trust: Trust,
     /// How long the broker may send nothing at all before its connection counts as dead.
     pub silence_max: Duration,
 }
 
 impl ClientSettings {
     /// The flags of every client, for a clap command.
-    pub fn flags() -> [Arg; 4] {
+    pub fn flags() -> [Arg; 6] {
+        let [ca, insecure] = Trust::flags();
         let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
         [
             flag("url")
@@ -52,6 +55,8 @@ impl ClientSettings {
                 .help(format!(
                     "Silence of the broker after which it is given up [{DEFAULT_SILENCE_SEC}]"
                 )),
+            ca,
+            insecure,
         ]
     }
 
@@ -66,6 +71,7 @@ impl ClientSettings {
                 .unwrap_or_else(|| DEFAULT_URL.to_owned()),
             client_id: flag("client-id"),
             api_key: flag("api-key").or_else(|| variable(env, "SHARDCAST_API_KEY")),
+            trust: Trust::load(args, env),
             silence_max: Duration::from_secs(silence_sec.unwrap_or(DEFAULT_SILENCE_SEC)),
         }
     }
@@ -77,8 +83,45 @@ impl fmt::Debug for ClientSettings {
             .field("url", &self.url)
             .field("client_id", &self.client_id)
             .field("api_key", &self.api_key.as_ref().map(|_| "(hidden)"))
+            .field("trust", &self.trust)
             .field("silence_max", &self.silence_max)
             .finish()
+    }
+}
+
+/// Which server is taken for the one that a `wss://` or `https://` URL names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Authorities in PEM; without it those of the system.
+    pub ca: Option<PathBuf>,
+    /// Any.
+    pub insecure: bool,
+}
+
+impl Trust {
+    /// Its flags, for a clap command.
+    pub fn flags() -> [Arg; 2] {
+        let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
+        [
+            flag("ca")
+                .value_name("FILE")
+                .help("Whose certificate a wss:// server must have; else whom the system trusts [SHARDCAST_CA]"),
+            flag("insecure")
+                .action(ArgAction::SetTrue)
+                .help("Take any certificate of a wss:// server"),
+        ]
+    }
+
+    /// Reads the flags, then the environment.
+    pub fn load(args: &ArgMatches, env: Env<'_>) -> Self {
+        let ca = args.try_get_one::<String>("ca").ok().flatten().cloned();
+        let insecure = args.try_get_one("insecure").ok().flatten().copied();
+        Self {
+            ca: ca
+                .or_else(|| variable(env, "SHARDCAST_CA"))
+                .map(PathBuf::from),
+            insecure: insecure.unwrap_or_default(),
+        }
     }
 }
 
@@ -164,6 +207,8 @@ mod tests {
             "http://[::1]:9000"
         );
         assert_eq!(url(&[("HOST", "10.0.0.7")]), "http://10.0.0.7:8080");
+        let secure = [("PORT", "off"), ("TLS_CERT", "c"), ("TLS_KEY", "k")];
+        assert_eq!(url(&secure), "https://127.0.0.1:8443");
         assert!(local_url(&lookup(&[("PORT", "x")])).is_err());
         assert_eq!(
             url(&[("SHARDCAST_URL", "ws://a/ws"), ("PORT", "x")]),

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::broker::{Broker, command, run_to_end};
 use crate::harness::client::Client;
 use crate::harness::json::member;
+use crate::harness::tls::Authority;
 use crate::harness::{PATIENCE, eventually};
 
 /// A subcommand that is still running; killed when the test is over.
@@ -18,7 +19,11 @@ struct Tool(Child);
 impl Tool {
     fn start(broker: &Broker, arguments: &[&str]) -> Self {
         let url = format!("ws://{}/ws", broker.address());
-        let child = command(&[("SHARDCAST_URL", &url)])
+        Self::start_with(&[("SHARDCAST_URL", &url)], arguments)
+    }
+
+    fn start_with(settings: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let child = command(settings)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -480,4 +485,61 @@ fn there_is_a_short_help_and_a_long_one() {
     assert!(long.lines().count() > 100 && long.contains("PORT=8080"));
     assert_eq!(help(&["help"]), long);
     assert!(help(&["sub", "-h"]).contains("--since") && help(&["help", "sub"]).contains("--since"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_speaks_tls_where_the_url_says_so() {
+    let authority = Authority::new();
+    let broker = authority.start(&[("PORT", "off")]);
+    let port = broker.tls_address().port();
+    let (ca, url) = (
+        authority.setting("ca.pem"),
+        format!("wss://localhost:{port}/ws"),
+    );
+    let settings = [("SHARDCAST_URL", url.as_str()), ("SHARDCAST_CA", &ca)];
+    let run = |settings: &[(&str, &str)], arguments: &[&str]| {
+        let Ended {
+            code,
+            stdout,
+            stderr,
+        } = Tool::start_with(settings, arguments).end();
+        (code, stdout, stderr)
+    };
+    assert_eq!(run(&settings, &["create", "orders"]).0, Some(0));
+    assert!(run(&settings, &["topics"]).1.contains("orders"));
+    let arguments = ["sub", "orders", "--verbose"];
+    let mut subscriber = Tool::start_with(&settings, &arguments);
+    let mut said = BufReader::new(subscriber.0.stderr.take().expect("stderr is piped"));
+    let said = in_time(move || {
+        let mut line = String::new();
+        said.read_line(&mut line).expect("UTF-8");
+        (line, said)
+    });
+    assert!(said.0.contains("orders"), "{}", said.0);
+    assert_eq!(run(&settings, &["pub", "orders", "hello"]).0, Some(0));
+    assert!(subscriber.lines(1)[0].contains("hello"));
+
+    let health = format!("https://127.0.0.1:{port}");
+    let health = ["health", "--url", &health];
+    assert_eq!(run(&[], &[&health[..], &["--ca", &ca]].concat()).0, Some(0));
+    assert_eq!(
+        run(&[], &[&health[..], &["--insecure"]].concat()).0,
+        Some(0)
+    );
+    let (code, _, stderr) = run(&[], &health);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("UnknownIssuer"), "{stderr}");
+    let (code, _, stderr) = run(&[], &[&health[..], &["--ca", "/dev/null"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("no certificate in it"), "{stderr}");
+
+    // As a container asks for its own health.
+    let (cert, port) = (authority.setting("cert.pem"), port.to_string());
+    let own = [
+        ("PORT", "off"),
+        ("TLS_CERT", cert.as_str()),
+        ("TLS_KEY", &cert),
+        ("TLS_PORT", &port),
+    ];
+    assert_eq!(run(&own, &["health"]).0, Some(0));
 }

@@ -20,12 +20,12 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, rt};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::config::client::ClientSettings;
+use crate::config::client::{ClientSettings, Trust};
 
+use super::transport;
 use super::url::{ServerUrl, UrlError};
 
 /// How long a server may take for the connection and the handshake.
@@ -125,7 +125,7 @@ pub(super) async fn connect(
         url = url.with_query("client_id", client_id);
     }
     let request = upgrade_request(&url, settings.api_key.as_deref())?;
-    match timeout(CONNECT_TIMEOUT, shake_hands(&url, request)).await {
+    match timeout(CONNECT_TIMEOUT, shake_hands(&url, request, &settings.trust)).await {
         Ok(stream) => Ok(spawn(stream?, settings.silence_max)),
         Err(_) => Err(ClientError::NoAnswer(url.authority())),
     }
@@ -180,12 +180,11 @@ fn upgrade_request(
 async fn shake_hands(
     url: &ServerUrl,
     request: Request<Empty<Bytes>>,
+    trust: &Trust,
 ) -> Result<TokioIo<Upgraded>, ClientError> {
-    let cannot_connect = |error| ClientError::Connect(url.authority(), error);
-    let socket = TcpStream::connect((url.host.as_str(), url.port))
+    let socket = transport::connect(url, trust)
         .await
-        .map_err(cannot_connect)?;
-    socket.set_nodelay(true).map_err(cannot_connect)?;
+        .map_err(|error| ClientError::Connect(url.authority(), error))?;
     match handshake::client(&Spawner, request, socket).await {
         Ok((socket, _)) => Ok(socket.into_inner()),
         Err(WebSocketError::InvalidStatusCode(status)) => {

@@ -19,6 +19,7 @@ fn settings(url: &str) -> ClientSettings {
         url: url.to_owned(),
         client_id: None,
         api_key: None,
+        trust: Trust::default(),
         silence_max: Duration::from_secs(90),
     }
 }
@@ -129,11 +130,6 @@ async fn a_refusal_says_why() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_is_refused_before_connecting() {
-    assert!(
-        connect_error(settings("wss://127.0.0.1/ws"))
-            .await
-            .contains("TLS")
-    );
     let api_key = Some("a\nb".to_owned());
     let error = connect_error(ClientSettings {
         api_key,

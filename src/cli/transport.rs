@@ -1,0 +1,119 @@
+//! The way to a broker: TCP, and TLS over it where the URL asks for that.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::url::ServerUrl;
+use crate::config::client::Trust;
+
+/// What requests are written to and answers read from.
+pub(super) type Transport = Box<dyn Stream>;
+
+/// See [`Transport`].
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Connects to the server of `url`.
+pub(super) async fn connect(url: &ServerUrl, trust: &Trust) -> io::Result<Transport> {
+    let socket = TcpStream::connect((url.host.as_str(), url.port)).await?;
+    socket.set_nodelay(true)?;
+    if !url.is_tls {
+        return Ok(Box::new(socket));
+    }
+    let name = ServerName::try_from(url.host.clone()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(Arc::new(client_config(trust)?));
+    Ok(Box::new(connector.connect(name, socket).await?))
+}
+
+fn client_config(trust: &Trust) -> io::Result<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
+        Arc::new(Anybody(provider))
+    } else {
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots(trust)?), provider)
+            .build()
+            .map_err(io::Error::other)?
+    };
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Whose signature counts: the file that was given, or else whom the system trusts.
+fn roots(trust: &Trust) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = &trust.ca else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return Ok(roots);
+    };
+    let bad = |error: &dyn std::fmt::Display| {
+        io::Error::other(format!("--ca {}: {error}", path.display()))
+    };
+    let pem = std::fs::read(path).map_err(|error| bad(&error))?;
+    for authority in CertificateDer::pem_slice_iter(&pem) {
+        let authority = authority.map_err(|error| bad(&error))?;
+        roots.add(authority).map_err(|error| bad(&error))?;
+    }
+    if roots.is_empty() {
+        return Err(bad(&"there is no certificate in it"));
+    }
+    Ok(roots)
+}
+
+/// Takes every server for the one that is meant, as `--insecure` says.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
