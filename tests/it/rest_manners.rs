@@ -255,7 +255,9 @@ async fn unfinished_heads_pin_little_memory() {
     }
     assert_eq!(broker.get("/health").await.status, 200);
     let grown = broker.resident_kib().saturating_sub(before) / 200;
-    assert!(grown < 60, "{grown} KiB for each");
+    // 16 KiB of head, what hyper reserves behind it, and the pages of the allocator; without a bound
+    // it was half a megabyte.
+    assert!(grown < 100, "{grown} KiB for each");
 }
 
 #[tokio::test]
