@@ -9,7 +9,10 @@ use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use memchr::memmem;
 use mio::event::Event;
 use mio::net::TcpStream;
+use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::tls::{self, Tls};
 
 use crate::frame::{CLOSE, Frame, FrameReader, PONG, TEXT, append_masked};
 
@@ -27,6 +30,7 @@ pub(crate) struct Door {
     pub(crate) authority: String,
     pub(crate) path: String,
     pub(crate) api_key: Option<String>,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// How far the connection is.
@@ -63,6 +67,7 @@ pub(crate) enum Inbound {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
+    session: Option<Box<ClientConnection>>,
     stage: Stage,
     frames: FrameReader,
     head: Vec<u8>,
@@ -97,8 +102,13 @@ impl Client {
             Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => return Err(error),
             _ => {}
         }
+        let session = match &door.tls {
+            Some(tls) => Some(Box::new(tls.session()?)),
+            None => None,
+        };
         let mut client = Self {
             stream: TcpStream::from_std(StdStream::from(socket)),
+            session,
             stage: Stage::Connecting,
             frames: FrameReader::default(),
             head: Vec::new(),
@@ -130,7 +140,24 @@ impl Client {
 
     /// Bytes that the socket has not taken yet.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.out.len() - self.out_written
+        let is_pending = |session: &ClientConnection| session.wants_write();
+        let sealed = self.session.as_deref().is_some_and(is_pending);
+        self.out.len() - self.out_written + usize::from(sealed)
+    }
+
+    fn write(&mut self) -> io::Result<usize> {
+        let bytes = &self.out[self.out_written..];
+        match &mut self.session {
+            Some(session) => tls::write(session, &mut self.stream, bytes),
+            None => self.stream.write(bytes),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.session {
+            Some(session) => tls::read(session, &mut self.stream, buffer),
+            None => self.stream.read(buffer),
+        }
     }
 
     /// Where complete frames may be appended; they leave with the next [`flush`](Self::flush).
@@ -157,8 +184,14 @@ impl Client {
             }
             self.stage = Stage::Upgrading;
         }
+        if let Some(session) = &mut self.session {
+            match tls::send(session, &mut self.stream) {
+                Err(error) if !is_not_yet(&error) => return Err(error.into()),
+                _ => {}
+            }
+        }
         while self.out_written < self.out.len() {
-            match self.stream.write(&self.out[self.out_written..]) {
+            match self.write() {
                 Ok(written) => self.out_written += written,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if is_not_yet(&error) => return Ok(()),
@@ -182,7 +215,7 @@ impl Client {
         mut on_message: impl FnMut(&[u8]),
     ) -> Result<Inbound, Ended> {
         for _ in 0..READS_MAX {
-            let read = match self.stream.read(buffer) {
+            let read = match self.read(buffer) {
                 Ok(0) => return Err(Ended::Silent),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -191,7 +224,7 @@ impl Client {
             };
             self.take_bytes(&buffer[..read], &mut on_message)?;
             // A short read means that the socket is empty: one more call would only say so.
-            if read < buffer.len() && !self.hung_up {
+            if read < buffer.len() && !self.hung_up && self.session.is_none() {
                 return Ok(Inbound::Drained);
             }
         }

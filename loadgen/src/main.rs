@@ -15,6 +15,7 @@ mod procfs;
 mod report;
 mod rest;
 mod scenario;
+mod tls;
 mod units;
 mod wire;
 

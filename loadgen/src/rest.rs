@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::client::Door;
+use crate::tls::{Tls, Trust};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
@@ -19,15 +20,22 @@ pub(crate) struct Rest {
     address: SocketAddr,
     authority: String,
     api_key: Option<String>,
+    tls: Option<Tls>,
 }
 
-/// Resolves `ws://host:port/path`; the same host and port serve REST.
-pub(crate) fn resolve(url: &str, api_key: Option<&str>) -> Result<(Door, Rest), Failure> {
+/// Resolves `ws://host:port/path` or `wss://…`; the same host and port serve REST.
+pub(crate) fn resolve(
+    url: &str,
+    api_key: Option<&str>,
+    trust: &Trust,
+) -> Result<(Door, Rest), Failure> {
     let usage = |why: &str| Failure::Usage(format!("--url {url}: {why}"));
-    let rest = url
-        .strip_prefix("ws://")
-        .or_else(|| url.strip_prefix("http://"))
-        .ok_or_else(|| usage("only ws:// is spoken here"))?;
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let is_tls = match scheme {
+        "ws" | "http" => false,
+        "wss" | "https" => true,
+        _ => return Err(usage("only ws:// and wss:// are spoken here")),
+    };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, "ws"));
     let with_port = if authority
         .rsplit_once(':')
@@ -35,7 +43,14 @@ pub(crate) fn resolve(url: &str, api_key: Option<&str>) -> Result<(Door, Rest), 
     {
         authority.to_owned()
     } else {
-        format!("{authority}:80")
+        format!("{authority}:{}", if is_tls { 443 } else { 80 })
+    };
+    let host = with_port.rsplit_once(':').map_or("", |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let tls = if is_tls {
+        Some(Tls::new(host, trust).map_err(|why| usage(&why))?)
+    } else {
+        None
     };
     let addresses: Vec<SocketAddr> = with_port
         .to_socket_addrs()
@@ -51,11 +66,13 @@ pub(crate) fn resolve(url: &str, api_key: Option<&str>) -> Result<(Door, Rest), 
         authority: authority.to_owned(),
         path: format!("/{path}"),
         api_key: api_key.map(str::to_owned),
+        tls: tls.clone(),
     };
     let rest = Rest {
         address,
         authority: authority.to_owned(),
         api_key: api_key.map(str::to_owned),
+        tls,
     };
     Ok((door, rest))
 }
@@ -107,11 +124,23 @@ impl Rest {
         let mut stream = TcpStream::connect_timeout(&self.address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+        let answer = match &self.tls {
+            Some(tls) => {
+                let mut session = tls.session()?;
+                exchange(rustls::Stream::new(&mut session, &mut stream), &request)?
+            }
+            None => exchange(stream, &request)?,
+        };
         parse_answer(&answer).ok_or_else(|| io::Error::other("an answer that is not HTTP"))
     }
+}
+
+/// All that is answered to `request`.
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 fn parse_answer(answer: &[u8]) -> Option<(u16, Value)> {
@@ -144,16 +173,31 @@ fn join_chunks(mut rest: &str) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::{parse_answer, resolve};
+    use super::{Trust, parse_answer, resolve};
+
+    fn open(url: &str) -> Result<(super::Door, super::Rest), crate::Failure> {
+        resolve(url, None, &Trust::default())
+    }
 
     #[test]
     fn urls_are_taken_apart() {
-        let (door, _) = resolve("ws://127.0.0.1:9001/ws", None).expect("a fine url");
+        let (door, _) = open("ws://127.0.0.1:9001/ws").expect("a fine url");
         assert_eq!(door.address.to_string(), "127.0.0.1:9001");
         assert_eq!(door.path, "/ws");
-        let (door, _) = resolve("ws://127.0.0.1", None).expect("a short url");
+        let (door, _) = open("ws://127.0.0.1").expect("a short url");
         assert_eq!((door.address.port(), door.path.as_str()), (80, "/ws"));
-        assert!(resolve("wss://127.0.0.1", None).is_err());
+        assert!(open("ftp://127.0.0.1").is_err() && open("127.0.0.1").is_err());
+        assert!(
+            open("wss://127.0.0.1").is_err(),
+            "whom to trust is not said"
+        );
+        let trust = Trust {
+            insecure: true,
+            ca: None,
+        };
+        let (door, _) = resolve("wss://[::1]", None, &trust).expect("a fine url");
+        assert_eq!(door.address.to_string(), "[::1]:443");
+        assert!(door.tls.is_some());
     }
 
     #[test]

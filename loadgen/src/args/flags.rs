@@ -151,6 +151,19 @@ fn scenario(
                 .value_name("KEY")
                 .help("Sent as X-API-Key"),
         )
+        .arg(
+            Arg::new("ca")
+                .long("ca")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Whose certificate a wss:// server must have"),
+        )
+        .arg(
+            Arg::new("insecure")
+                .long("insecure")
+                .action(ArgAction::SetTrue)
+                .help("Take any certificate of a wss:// server"),
+        )
         .arg(count(
             "topics",
             "N",

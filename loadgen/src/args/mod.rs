@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 
+use crate::tls::Trust;
 use crate::wire::{PAYLOAD_BYTES_MIN, STREAMS_MAX};
 
 /// What every scenario has.
@@ -16,6 +17,7 @@ use crate::wire::{PAYLOAD_BYTES_MIN, STREAMS_MAX};
 pub(crate) struct Settings {
     pub(crate) url: String,
     pub(crate) api_key: Option<String>,
+    pub(crate) trust: Trust,
     pub(crate) topics: usize,
     pub(crate) subs: usize,
     pub(crate) pubs: usize,
@@ -88,6 +90,10 @@ pub(crate) fn parse(matches: &ArgMatches) -> Result<(Scenario, Settings), String
     let settings = Settings {
         url: given.get_one::<String>("url").cloned().unwrap_or_default(),
         api_key: given.get_one::<String>("api-key").cloned(),
+        trust: Trust {
+            ca: given.get_one::<PathBuf>("ca").cloned(),
+            insecure: given.get_flag("insecure"),
+        },
         topics: length("topics"),
         subs: length("subs"),
         pubs: length("pubs"),

@@ -81,7 +81,7 @@ impl Session {
         settings: Settings,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
-        let (door, rest) = resolve(&settings.url, settings.api_key.as_deref())?;
+        let (door, rest) = resolve(&settings.url, settings.api_key.as_deref(), &settings.trust)?;
         let server = match settings.server_pid {
             Some(id) => Some(
                 Process::with_id(id)
