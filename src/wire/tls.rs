@@ -34,7 +34,7 @@ const SEAL_BYTES_MAX: usize = 64 * 1024;
 const BUFFER_BYTES: usize = 64 * 1024 + SEAL_BYTES_MAX;
 
 /// What a session takes beside its buffers: keys and state.
-const SESSION_BYTES: usize = 3 * 1024;
+const SESSION_BYTES: usize = 4 * 1024;
 
 /// The same while hands are shaken: the transcript, key shares, certificates on their way.
 pub(crate) const HANDSHAKE_BYTES: usize = 16 * 1024;
