@@ -28,8 +28,9 @@
 //! is quiet a message leaves at once. No timer batches anything.
 //!
 //! Knowledge flows one way: `server → core → connection → process → broker → protocol`; [`config`],
-//! [`metrics`], [`budget`], [`seats`] and [`logs`] are leaves. `broker` and `protocol` do no I/O
-//! and read no clock. Between a connection and its socket stands [`wire`], if it came with TLS.
+//! [`metrics`], [`budget`], [`seats`] and [`logs`] are leaves. [`access`] says who may do what, and is
+//! asked before the broker hears of it. `broker` and `protocol` do no I/O and read no clock. Between
+//! a connection and its socket stands [`wire`], if it came with TLS.
 
 pub mod config;
 
@@ -42,6 +43,9 @@ pub mod connection;
 pub mod wire;
 
 pub mod process;
+
+pub mod access;
+pub mod pattern;
 
 pub mod protocol;
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
+use shardcast::access::Access;
 use shardcast::config::{Config, process_env};
 use shardcast::wire::identity::Identity;
 use shardcast::{cli, logs, server};
@@ -28,14 +29,23 @@ fn main() -> ExitCode {
     }
     let loaded = Config::load(&args, &process_env)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
-        .and_then(|config| match Identity::load(&config) {
-            Ok(identity) => Ok((config, identity)),
-            Err(error) => Err(vec![error.to_string()]),
+        .and_then(|config| {
+            // What is wrong with either file is said in one go.
+            match (Identity::load(&config), Access::open(&config)) {
+                (Ok(identity), Ok(access)) => Ok((config, identity, access)),
+                (identity, access) => {
+                    let errors = [
+                        identity.err().map(|error| error.to_string()),
+                        access.err().map(|error| error.to_string()),
+                    ];
+                    Err(errors.into_iter().flatten().collect::<Vec<_>>())
+                }
+            }
         });
     match loaded {
-        Ok((config, identity)) => {
+        Ok((config, identity, access)) => {
             logs::init(&config);
-            let code = server::run(config, identity);
+            let code = server::run(config, identity, access);
             logs::flush();
             code
         }

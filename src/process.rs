@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::config::Config;
@@ -15,6 +16,8 @@ use crate::seats::Seats;
 pub struct Process {
     /// The settings.
     pub config: Config,
+    /// Who may do what.
+    pub access: Access,
     /// The way to the shards.
     pub broker: Broker,
     /// All counters.

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use shardcast::access::Access;
 use shardcast::config::{Config, flags};
 
 /// An answer that takes longer is a hang.
@@ -37,7 +38,8 @@ pub fn broker() -> SocketAddr {
             })
         };
         let config = Config::load(&args, &env).expect("these settings are allowed");
-        std::thread::spawn(move || shardcast::server::run(config));
+        let access = Access::open(&config).expect("there are no keys");
+        std::thread::spawn(move || shardcast::server::run(config, None, access));
         while TcpStream::connect(address).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }

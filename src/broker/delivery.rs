@@ -94,6 +94,8 @@ pub enum Said {
     },
     /// A piece of a replay that it has asked for.
     Replayed(Piece),
+    /// It was taken off a topic. Why is its own affair.
+    Left(Arc<TopicEntry>),
     /// A topic has ended, and its subscription with it.
     TopicDeleted(Arc<TopicEntry>),
 }
@@ -153,7 +155,7 @@ impl Said {
                 u32::try_from(publishes.items.len()).unwrap_or(u32::MAX)
             }
             Self::Subscribed { .. } | Self::Unsubscribed { .. } | Self::Refused { .. } => 1,
-            Self::Replayed(_) | Self::TopicDeleted(_) => 0,
+            Self::Replayed(_) | Self::Left(_) | Self::TopicDeleted(_) => 0,
         }
     }
 
@@ -221,7 +223,7 @@ impl Said {
             Self::TopicDeleted(topic) => say(&Answer::TopicDeleted {
                 topic: topic.name(),
             }),
-            Self::Replayed(_) => {}
+            Self::Replayed(_) | Self::Left(_) => {}
         }
     }
 }

@@ -43,12 +43,14 @@ pub enum Request {
         /// What is still to come.
         wanted: Fetch,
     },
-    /// A connection has ended; forget its subscriptions to topics of this shard.
+    /// Take a connection off topics of this shard, because it has ended or may not have them.
     Leave {
         /// Which connection.
         connection: ConnectionId,
         /// Its topics.
         topics: Vec<Arc<TopicEntry>>,
+        /// It goes on, and is to hear of each topic when no more events of it follow.
+        is_told: bool,
     },
     /// Create a topic.
     Create {

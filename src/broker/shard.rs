@@ -374,10 +374,16 @@ impl Shard {
                 let piece = self.piece(&wanted);
                 self.reply(subscriber, ts, Said::Replayed(piece));
             }
-            Request::Leave { connection, topics } => {
+            Request::Leave {
+                connection,
+                topics,
+                is_told,
+            } => {
                 for entry in topics {
-                    if let Some(place) = self.table.find_entry(&entry) {
-                        self.remove(place, connection);
+                    let place = self.table.find_entry(&entry);
+                    let left = place.and_then(|place| self.remove(place, connection));
+                    if let Some(topic) = left.filter(|_| is_told) {
+                        self.reply(connection, ts, Said::Left(topic));
                     }
                 }
             }

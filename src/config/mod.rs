@@ -155,6 +155,8 @@ settings! {
         /// Keys, comma separated. A flag shows in the process list: use the variable.
         api_keys: ApiKeys =
             text("API_KEYS", "", "KEYS", "keys in UTF-8, comma separated", |text| Some(ApiKeys::parse(text))).secret();
+        /// Named keys with their rights, in TOML; read again when the file changes and at SIGHUP.
+        api_keys_file: Option<PathBuf> = path("API_KEYS_FILE");
         /// Time for a new connection to send its key.
         auth_timeout: Duration = seconds("AUTH_TIMEOUT_SEC", "10", 1);
         /// Ask for the key on /metrics too.
@@ -259,9 +261,10 @@ impl Config {
             let pair = ["DRAIN_GRACE_MS", "SHUTDOWN_TIMEOUT_SEC"];
             conflict(pair, grace, format!("below {}={most}", pair[1]));
         }
-        if self.auth_enabled && self.api_keys.is_empty() {
+        if self.auth_enabled && self.api_keys.is_empty() && self.api_keys_file.is_none() {
             let pair = ["API_KEYS", "AUTH_ENABLED"];
-            let allowed = "at least one key when AUTH_ENABLED is true";
+            let allowed =
+                "at least one key when AUTH_ENABLED is true and there is no API_KEYS_FILE";
             conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
         }
         conflicts.extend(self.tls_conflicts());

@@ -45,8 +45,9 @@ impl Connection {
                 }
             }
         };
-        if let Some(stuck) = self.stuck_at(local) {
-            next = next.min(stuck);
+        let ends = self.grant_ends_at(local).filter(|_| !self.is_over());
+        for deadline in [self.stuck_at(local), ends].into_iter().flatten() {
+            next = next.min(deadline);
         }
         local.wake_at(self, next);
     }
@@ -78,6 +79,9 @@ pub(crate) fn look_at(local: &Local, connection: &Rc<Connection>) {
     if !connection.is_authenticated.get() && now >= connection.until.get() {
         let answer = error(ErrorCode::Unauthorized, AUTH_TIMEOUT_TEXT);
         connection.refuse(local, &answer, AUTH_TIMEOUT_TEXT);
+        return;
+    }
+    if connection.ends_with_grant(local) {
         return;
     }
     // Who is not read cannot be heard. What it is paused for has an end of its own.

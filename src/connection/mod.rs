@@ -19,11 +19,13 @@ pub mod lifeline;
 pub mod local;
 mod outgoing;
 pub mod reader;
+mod rights;
 mod secure;
 pub mod session;
 pub(crate) mod timers;
 mod topics;
 
+use crate::access::grant::Grant;
 use crate::broker::ConnectionId;
 use crate::broker::delivery::{Reply, Said};
 use crate::broker::directory::TopicEntry;
@@ -61,8 +63,8 @@ enum Phase {
 pub(crate) struct Newcomer {
     pub(crate) wire: Wire,
     pub(crate) client_id: Option<Box<str>>,
-    /// It needs no `auth`, or its header was one.
-    pub(crate) is_authenticated: bool,
+    /// What it may do, if it needs no `auth` or its header was one.
+    pub(crate) grant: Option<Grant>,
 }
 
 /// One client, as its core sees it.
@@ -81,6 +83,8 @@ pub(crate) struct Connection {
     waker: RefCell<Option<Waker>>,
     phase: Cell<Phase>,
     is_authenticated: Cell<bool>,
+    /// What it may do once it is authenticated.
+    grant: RefCell<Grant>,
     /// In the list of connections to be flushed.
     is_ready: Cell<bool>,
     /// The socket takes nothing at the moment; the task waits for it.
@@ -121,7 +125,8 @@ impl Connection {
             client_id: newcomer.client_id,
             waker: RefCell::default(),
             phase: Cell::new(Phase::Open),
-            is_authenticated: Cell::new(newcomer.is_authenticated),
+            is_authenticated: Cell::new(newcomer.grant.is_some()),
+            grant: RefCell::new(newcomer.grant.unwrap_or(Grant::Everything)),
             is_ready: Cell::new(false),
             is_parked: Cell::new(false),
             is_paused: Cell::new(true),
@@ -227,6 +232,7 @@ impl Connection {
             return;
         }
         self.note(local, &said);
+        self.mind(local, &said);
         let mut ring = self.ring.borrow_mut();
         ring.push_replies(|out| said.answers(|answer| native::encode(out, answer, ts)));
         match said {
@@ -252,6 +258,7 @@ impl Connection {
             Said::Unsubscribed {
                 left: Some(topic), ..
             }
+            | Said::Left(topic)
             | Said::TopicDeleted(topic) => topics.remove(topic),
             _ => {}
         }
@@ -319,7 +326,7 @@ impl Connection {
         let topics = std::mem::take(&mut *self.topics.borrow_mut()).into_entries();
         if !topics.is_empty() {
             local.counters.subscribers.sub(1);
-            leave_topics(local, self.id, topics);
+            leave_topics(local, self.id, topics, false);
         }
     }
 
@@ -351,12 +358,18 @@ pub(crate) fn leave_late(local: &Local, connection: ConnectionId, said: Said) {
         ..
     } = said
     {
-        leave_topics(local, connection, vec![topic]);
+        leave_topics(local, connection, vec![topic], false);
     }
 }
 
-/// Tells the shards of `topics` that `connection` has ended.
-fn leave_topics(local: &Local, connection: ConnectionId, topics: Vec<Arc<TopicEntry>>) {
+/// Tells the shards of `topics` that `connection` gets them no longer. If it is to be told, the
+/// answers come behind the last event of each.
+fn leave_topics(
+    local: &Local,
+    connection: ConnectionId,
+    topics: Vec<Arc<TopicEntry>>,
+    is_told: bool,
+) {
     let broker = &local.process.broker;
     let mut by_shard: Vec<(usize, Vec<Arc<TopicEntry>>)> = Vec::new();
     for topic in topics {
@@ -367,7 +380,11 @@ fn leave_topics(local: &Local, connection: ConnectionId, topics: Vec<Arc<TopicEn
         }
     }
     for (shard, topics) in by_shard {
-        let leave = Request::Leave { connection, topics };
+        let leave = Request::Leave {
+            connection,
+            topics,
+            is_told,
+        };
         hand_in(broker.inbox(shard), leave);
     }
 }

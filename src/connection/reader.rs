@@ -24,10 +24,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::local::{CARRY_BYTES_SMALL, Local};
-use super::session::Session;
+use super::session::{Admission, Session};
 use super::{Connection, Phase};
 use crate::protocol::websocket::decoder::Decoder;
-use crate::seats::Seat;
 
 /// The task of one connection.
 #[derive(Debug)]
@@ -48,11 +47,11 @@ impl Reader {
     /// The task of `connection`. `early` are bytes that came behind the upgrade request.
     pub(crate) fn new(
         local: Rc<Local>,
-        seat: Seat,
+        admission: Admission,
         connection: Rc<Connection>,
         early: Vec<u8>,
     ) -> Self {
-        let session = Session::new(Rc::clone(&local), Rc::clone(&connection), seat);
+        let session = Session::new(Rc::clone(&local), Rc::clone(&connection), admission);
         Self {
             local,
             connection,

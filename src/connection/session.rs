@@ -6,6 +6,8 @@ use std::rc::Rc;
 use super::Connection;
 use super::flow::Flow;
 use super::local::Local;
+use super::rights::Denial;
+use crate::access::grant::{Grant, Place, Right};
 use crate::broker::request::{Replay, Request};
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{
@@ -31,6 +33,16 @@ pub(super) struct Session {
     is_auth_expected: bool,
     /// Held for as long as the socket is open; one of those without a key until they prove theirs.
     seat: Seat,
+    /// Held likewise: one of those that its key has.
+    place: Place,
+}
+
+/// The right to be connected.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) seat: Seat,
+    /// Empty until a key is known.
+    pub(crate) place: Place,
 }
 
 /// Whether a command was acted on, or has to wait.
@@ -41,8 +53,9 @@ enum Acted {
 }
 
 impl Session {
-    pub(super) fn new(local: Rc<Local>, connection: Rc<Connection>, seat: Seat) -> Self {
-        let is_auth_expected = local.config().auth_enabled && connection.is_authenticated.get();
+    pub(super) fn new(local: Rc<Local>, connection: Rc<Connection>, admission: Admission) -> Self {
+        let is_auth_expected = local.process.access.is_on() && connection.is_authenticated.get();
+        let Admission { seat, place } = admission;
         let flow = Flow::new(Rc::clone(&local), Rc::clone(&connection));
         Self {
             local,
@@ -51,6 +64,7 @@ impl Session {
             held: None,
             is_auth_expected,
             seat,
+            place,
         }
     }
 
@@ -104,6 +118,9 @@ impl Session {
         }
         match command {
             Ok(Command::Publish(publish)) => {
+                if let Some(denial) = self.connection.denial(Right::Publish, &publish.topic) {
+                    return self.deny(publish.request_id, &denial);
+                }
                 self.flow.publish(&publish);
                 Acted::Done
             }
@@ -139,22 +156,24 @@ impl Session {
 
     /// The only command that is taken before the client has proved its right to be here.
     fn authenticate(&mut self, command: &Result<Command<'_>, BadCommand<'_>>) {
-        let (local, connection) = (&self.local, &self.connection);
+        let (local, connection) = (Rc::clone(&self.local), Rc::clone(&self.connection));
+        let full;
         let (code, message) = match command {
             Ok(Command::Auth {
                 request_id,
                 api_key: Some(api_key),
             }) => {
-                let is_valid = local.config().api_keys.matches(api_key.as_bytes());
-                match is_valid.then(|| local.process.seats.take()) {
-                    Some(Some(seat)) => {
-                        self.seat = seat;
-                        connection.is_authenticated.set(true);
+                let grant = local.process.access.by_key(api_key.as_bytes());
+                match grant.map(|grant| self.admit(grant)) {
+                    Some(Ok(())) => {
                         let request_id = *request_id;
-                        connection.say(local, &Answer::Authenticated { request_id });
+                        connection.say(&local, &Answer::Authenticated { request_id });
                         return;
                     }
-                    Some(None) => (ErrorCode::LimitExceeded, "No room for another connection"),
+                    Some(Err(text)) => {
+                        full = text;
+                        (ErrorCode::LimitExceeded, &*full)
+                    }
                     None => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
                 }
             }
@@ -169,7 +188,35 @@ impl Session {
             code,
             message,
         };
-        connection.refuse(local, &answer, message);
+        connection.refuse(&local, &answer, message);
+    }
+
+    /// Takes what a key grants in the place of what there was, or says what there is no room for.
+    fn admit(&mut self, grant: Grant) -> Result<(), String> {
+        // Its own place is not in its way.
+        self.place = Place::default();
+        self.place = grant.enter()?;
+        if !self.connection.is_authenticated.get() {
+            let seat = self.local.process.seats.take();
+            self.seat = seat.ok_or("No room for another connection")?;
+        }
+        self.connection.hold(&self.local, grant);
+        Ok(())
+    }
+
+    /// Refuses what the grant does not allow, in its order; ends where there is no grant any more.
+    fn deny(&mut self, request_id: Option<RequestId<'_>>, denial: &Denial) -> Acted {
+        match denial {
+            Denial::Forbidden(text) => self.answer(&Answer::Error {
+                request_id,
+                code: ErrorCode::Forbidden,
+                message: text,
+            }),
+            Denial::Ended(end) => {
+                self.connection.end_grant(&self.local, *end);
+                Acted::Done
+            }
+        }
     }
 
     /// An `auth` of a connection that needs none, or none any more.
@@ -185,8 +232,7 @@ impl Session {
                 message: API_KEY_REQUIRED_TEXT,
             });
         };
-        let config = self.local.config();
-        if !config.auth_enabled {
+        if !self.local.process.access.is_on() {
             return self.answer(&Answer::Authenticated { request_id });
         }
         if !self.is_auth_expected {
@@ -196,21 +242,28 @@ impl Session {
                 message: ALREADY_AUTHENTICATED_TEXT,
             });
         }
-        if config.api_keys.matches(api_key.as_bytes()) {
-            let acted = self.answer(&Answer::Authenticated { request_id });
-            self.is_auth_expected = acted == Acted::MustWait;
-            return acted;
-        }
         if !self.flow.is_idle() {
             return Acted::MustWait;
         }
+        let grant = self.local.process.access.by_key(api_key.as_bytes());
+        let full;
+        let (code, message) = match grant.map(|grant| self.admit(grant)) {
+            Some(Ok(())) => {
+                self.is_auth_expected = false;
+                return self.answer(&Answer::Authenticated { request_id });
+            }
+            Some(Err(text)) => {
+                full = text;
+                (ErrorCode::LimitExceeded, &*full)
+            }
+            None => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
+        };
         let answer = Answer::Error {
             request_id,
-            code: ErrorCode::InvalidApiKey,
-            message: INVALID_API_KEY_TEXT,
+            code,
+            message,
         };
-        self.connection
-            .refuse(&self.local, &answer, INVALID_API_KEY_TEXT);
+        self.connection.refuse(&self.local, &answer, message);
         Acted::Done
     }
 
@@ -221,6 +274,9 @@ impl Session {
         replay: command::Replay<'_>,
     ) -> Acted {
         let connection = &self.connection;
+        if let Some(denial) = connection.denial(Right::Subscribe, topic) {
+            return self.deny(request_id, &denial);
+        }
         let subscriptions_max = self.local.config().subscriptions_max;
         // Subscribes that are under way count as if they had succeeded.
         let under_way = connection.topics.borrow().len() + connection.in_flight.get() as usize;

@@ -38,6 +38,15 @@ impl Topics {
         }
     }
 
+    /// Those that `wanted` picks.
+    pub(super) fn entries(&self, wanted: impl Fn(&TopicEntry) -> bool) -> Vec<Arc<TopicEntry>> {
+        let is_wanted = |entry: &&Arc<TopicEntry>| wanted(entry);
+        match self {
+            Self::Few(entries) => entries.iter().filter(is_wanted).cloned().collect(),
+            Self::Many(entries) => entries.values().filter(is_wanted).cloned().collect(),
+        }
+    }
+
     pub(super) fn insert(&mut self, entry: Arc<TopicEntry>) {
         match self {
             Self::Few(entries) if entries.len() < FEW => {

@@ -27,6 +27,8 @@ use crate::wire::Arrival;
 pub enum Letter {
     /// A new socket.
     Socket(Arrival),
+    /// Keys have changed: look at what each connection may do.
+    Review,
     /// Tell every connection that the server is shutting down, and take no new commands.
     Drain(oneshot::Sender<()>),
     /// Close every connection once its ring is flushed; answer when none is left.

@@ -29,10 +29,10 @@ use crate::connection::flusher::Flusher;
 use crate::connection::lifeline::look_at;
 use crate::connection::local::Local;
 use crate::connection::reader::Reader;
+use crate::connection::session::Admission;
 use crate::connection::timers::{TICK, Tick};
 use crate::connection::{Connection, Newcomer};
 use crate::process::Process;
-use crate::seats::Seat;
 use crate::wire::Arrival;
 use mailbox::{Letter, Mailbox};
 use relief::Relief;
@@ -40,6 +40,9 @@ use table::Table;
 
 /// So many ticks late, the core did not run or did not look: that time judges nobody.
 const LATE_TICKS: u128 = 5;
+
+/// Connections that are reviewed in one round: some tens of microseconds.
+const REVIEWS_MAX: u32 = 512;
 
 /// See the module.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ pub struct Core {
     finished: RefCell<Option<oneshot::Sender<()>>>,
     relief: Relief,
     rounds: Cell<u64>,
+    /// From this place on, connections have still to be reviewed.
+    unreviewed: Cell<Option<u32>>,
 }
 
 impl Core {
@@ -73,6 +78,7 @@ impl Core {
             finished: RefCell::default(),
             relief: Relief::default(),
             rounds: Cell::new(0),
+            unreviewed: Cell::new(None),
         })
     }
 
@@ -92,7 +98,7 @@ impl Core {
 
     /// Makes a connection of an upgraded socket; its task is to be run on this core. `early` are
     /// bytes that came behind the upgrade request.
-    pub(crate) fn adopt(&self, seat: Seat, newcomer: Newcomer, early: Vec<u8>) -> Reader {
+    pub(crate) fn adopt(&self, admission: Admission, newcomer: Newcomer, early: Vec<u8>) -> Reader {
         let local = &self.local;
         let connection = self
             .table
@@ -103,8 +109,9 @@ impl Core {
         if local.is_finishing.get() {
             connection.leave(local);
         }
-        connection.watch(local);
-        Reader::new(Rc::clone(local), seat, connection, early)
+        // Its key may have been withdrawn on the way here.
+        connection.review(local);
+        Reader::new(Rc::clone(local), admission, connection, early)
     }
 
     /// Runs the shard and flushes the connections, for ever. `arrived` takes new sockets.
@@ -125,6 +132,7 @@ impl Core {
             self.relief.go_on(local, &self.table);
         }
         self.read_letters(arrived);
+        self.review_some();
         while let Some(delivery) = self.mailbox().next_delivery() {
             self.owed.borrow_mut().push(delivery.shard);
             fanout::receive(self, delivery);
@@ -165,6 +173,7 @@ impl Core {
         while let Some(letter) = self.mailbox().next_letter() {
             match letter {
                 Letter::Socket(socket) => arrived(socket),
+                Letter::Review => self.unreviewed.set(Some(0)),
                 Letter::Drain(done) => {
                     local.is_draining.set(true);
                     for connection in self.table.all() {
@@ -180,6 +189,22 @@ impl Core {
                     self.finished.replace(Some(done));
                 }
             }
+        }
+    }
+
+    /// Goes on with a review of all connections, so many of them in a round.
+    fn review_some(&self) {
+        let Some(first) = self.unreviewed.get() else {
+            return;
+        };
+        let next = first.saturating_add(REVIEWS_MAX);
+        for connection in (first..next).filter_map(|slot| self.table.at(slot)) {
+            connection.review(&self.local);
+        }
+        let is_done = next as usize >= self.table.places();
+        self.unreviewed.set((!is_done).then_some(next));
+        if !is_done {
+            self.local.ring();
         }
     }
 

@@ -37,6 +37,8 @@ error_codes! {
     InvalidApiKey = "INVALID_API_KEY",
     /// A REST call came without a key.
     MissingApiKey = "MISSING_API_KEY",
+    /// The key may not do that.
+    Forbidden = "FORBIDDEN",
     /// A fault of the server.
     Internal = "INTERNAL",
     /// A configured limit is reached: topics, subscriptions of a connection.
@@ -105,6 +107,7 @@ mod tests {
                 "UNAUTHORIZED",
                 "INVALID_API_KEY",
                 "MISSING_API_KEY",
+                "FORBIDDEN",
                 "INTERNAL",
                 "LIMIT_EXCEEDED",
                 "MESSAGE_TOO_LARGE",

@@ -34,7 +34,7 @@ impl Signals {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
-                _ = self.hangup.recv() => tracing::info!("SIGHUP; going on"),
+                _ = self.hangup.recv() => tracing::info!("SIGHUP: going on"),
             }
         }
     }

@@ -19,6 +19,7 @@ mod drain;
 mod essential;
 mod http;
 mod lobby;
+mod renewal;
 mod tls;
 
 use self::descriptors::Shares;
@@ -26,6 +27,7 @@ use self::drain::Signals;
 use self::http::Http;
 use self::http::ending::Ending;
 use self::lobby::{Guest, Lobby};
+use crate::access::Access;
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
@@ -42,8 +44,8 @@ use crate::wire::identity::Identity;
 
 /// Runs the broker until a signal ends it. The exit code of the process.
 /// `identity` is shown to those who come with TLS, if they may.
-pub fn run(config: Config, identity: Option<Identity>) -> ExitCode {
-    match catch_unwind(AssertUnwindSafe(|| start(config, identity))) {
+pub fn run(config: Config, identity: Option<Identity>, access: Access) -> ExitCode {
+    match catch_unwind(AssertUnwindSafe(|| start(config, identity, access))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             tracing::error!("{error}");
@@ -53,7 +55,7 @@ pub fn run(config: Config, identity: Option<Identity>) -> ExitCode {
     }
 }
 
-fn start(config: Config, identity: Option<Identity>) -> io::Result<()> {
+fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Result<()> {
     let limit = descriptors::raise_limit();
     let plain = Port::open(&config, config.address())?;
     let secure = Port::open(&config, config.tls_address())?;
@@ -68,6 +70,7 @@ fn start(config: Config, identity: Option<Identity>) -> io::Result<()> {
         .map(|bell| Arc::new(Inbox::new(config.inbox_size, Arc::clone(bell))))
         .collect();
     let process = Arc::new(Process {
+        access,
         broker: Broker::new(Arc::clone(&inboxes)),
         metrics: Metrics::new(threads),
         budget: Arc::new(Budget::new(memory_bytes_max(&config), threads)),
@@ -109,6 +112,7 @@ fn start(config: Config, identity: Option<Identity>) -> io::Result<()> {
             });
         })?;
     }
+    renewal::start(&runtime, &process, &mailboxes)?;
     tracing::info!(
         addr = addresses[0].map(tracing::field::display),
         tls_addr = addresses[1].map(tracing::field::display),

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each part with all that it may name. What is not here may not be: a new part is to be given its place.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     (
         "server",
         &[
             "core",
             "connection",
             "process",
+            "access",
             "broker",
             "protocol",
             "config",
@@ -41,14 +42,17 @@ const ARROWS: [(&str, &[&str]); 13] = [
     (
         "connection",
         &[
-            "process", "broker", "protocol", "config", "metrics", "budget", "seats", "wire",
+            "process", "access", "broker", "protocol", "config", "metrics", "budget", "seats",
+            "wire",
         ],
     ),
     ("wire", &["config", "budget"]),
     (
         "process",
-        &["broker", "config", "metrics", "budget", "seats"],
+        &["access", "broker", "config", "metrics", "budget", "seats"],
     ),
+    ("access", &["pattern", "config"]),
+    ("pattern", &["protocol"]),
     ("broker", &["protocol", "metrics", "budget"]),
     ("protocol", &[]),
     ("cli", &["config"]),

@@ -14,8 +14,10 @@ mod subscribe;
 
 mod auth;
 mod heartbeat;
+mod keys;
 mod messages;
 mod recovery;
+mod rights;
 
 mod protocol_document;
 

@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::http::Response;
+use crate::harness::keys::{KeyFile, text};
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 
@@ -12,13 +13,20 @@ const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 struct Example {
     /// Behind ```` ```example ````.
     settings: Vec<(&'static str, &'static str)>,
+    /// The last block of TOML before it: what `API_KEYS_FILE` holds.
+    keys: String,
     lines: Vec<&'static str>,
 }
 
 fn examples() -> Vec<Example> {
     let mut lines = DOCUMENT.lines();
     let mut examples = Vec::new();
+    let mut keys = String::new();
     while let Some(line) = lines.next() {
+        if line == "```toml" {
+            let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+            keys = block.join("\n");
+        }
         let Some(settings) = line.strip_prefix("```example") else {
             continue;
         };
@@ -27,6 +35,7 @@ fn examples() -> Vec<Example> {
         let block = lines.by_ref().take_while(|line| *line != "```");
         examples.push(Example {
             settings: settings.collect(),
+            keys: keys.clone(),
             lines: block.collect(),
         });
     }
@@ -54,7 +63,15 @@ fn assert_fits(pattern: &str, text: &str) {
 
 async fn carry_out(example: Example) {
     let key = [("X-API-Key", "secret")];
-    let broker = Broker::start(&example.settings);
+    let file = KeyFile::new(&example.keys);
+    let path = file.path();
+    let mut settings = example.settings;
+    for (name, value) in &mut settings {
+        if *name == "API_KEYS_FILE" {
+            *value = text(&path);
+        }
+    }
+    let broker = Broker::start(&settings);
     broker
         .request("POST", "/topics", &key, r#"{"name":"orders"}"#)
         .await;

@@ -130,6 +130,7 @@ impl Home<'_> {
         let request = Request::Leave {
             connection: self.peers[who].id,
             topics: vec![Arc::clone(topic)],
+            is_told: false,
         };
         self.push(topic.shard(), request);
     }

@@ -274,6 +274,7 @@ impl World {
         let request = Request::Leave {
             connection: self.peers[who].id,
             topics: vec![Arc::clone(topic)],
+            is_told: false,
         };
         let topics = vec![(topic.name().into(), topic.epoch().into())];
         let command = Command::Leave { who, topics };

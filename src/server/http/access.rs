@@ -9,6 +9,8 @@ use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde::Serialize;
 
 use super::answer::{Answer, bad_request, error, json};
+use crate::access::Access;
+use crate::access::grant::Grant;
 use crate::config::Config;
 use crate::config::origins::AllowedOrigins;
 use crate::protocol::codes::{ErrorCode, INVALID_API_KEY_TEXT, MISSING_API_KEY_TEXT};
@@ -23,10 +25,24 @@ struct KeyErrorBody {
     error: KeyError,
 }
 
+/// What is wrong with a key.
 #[derive(Serialize)]
-struct KeyError {
+pub(super) struct KeyError {
     code: &'static str,
     message: &'static str,
+}
+
+impl KeyError {
+    fn new(code: ErrorCode, message: &'static str) -> Self {
+        Self {
+            code: code.as_str(),
+            message,
+        }
+    }
+
+    pub(super) fn answer(self) -> Answer {
+        json(StatusCode::UNAUTHORIZED, &KeyErrorBody { error: self })
+    }
 }
 
 /// What is wrong with the request's `Host`. There is one, except in HTTP/1.0.
@@ -45,25 +61,33 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
     (!key.is_empty()).then_some(key)
 }
 
-/// What is wrong with the request's key, if keys are asked for.
-pub(super) fn check_key(config: &Config, headers: &HeaderMap) -> Option<Answer> {
-    let (code, message) = match key(headers) {
-        _ if is_authenticated(config, headers) => return None,
-        None => (ErrorCode::MissingApiKey, MISSING_API_KEY_TEXT),
-        Some(_) => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
-    };
-    let body = KeyErrorBody {
-        error: KeyError {
-            code: code.as_str(),
-            message,
-        },
-    };
-    Some(json(StatusCode::UNAUTHORIZED, &body))
+/// What the request may do, or what is wrong with its key.
+pub(super) fn grant(access: &Access, headers: &HeaderMap) -> Result<Grant, KeyError> {
+    match (known(access, headers), key(headers)) {
+        (Some(grant), _) => Ok(grant),
+        (None, None) => Err(KeyError::new(
+            ErrorCode::MissingApiKey,
+            MISSING_API_KEY_TEXT,
+        )),
+        (None, Some(_)) => Err(KeyError::new(
+            ErrorCode::InvalidApiKey,
+            INVALID_API_KEY_TEXT,
+        )),
+    }
 }
 
-/// Whether the request needs no key, or has a right one.
-pub(super) fn is_authenticated(config: &Config, headers: &HeaderMap) -> bool {
-    !config.auth_enabled || key(headers).is_some_and(|key| config.api_keys.matches(key))
+/// What the request may do, if it needs no key or has a right one.
+pub(super) fn known(access: &Access, headers: &HeaderMap) -> Option<Grant> {
+    if access.is_on() {
+        key(headers).and_then(|key| access.by_key(key))
+    } else {
+        Some(Grant::Everything)
+    }
+}
+
+/// The refusal of what a key may not do.
+pub(super) fn forbidden(text: &str) -> Answer {
+    error(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text)
 }
 
 /// Programs send no `Origin`; they are not what this guards against.

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Answer, AnswerBody, json_bytes};
 use super::stats::totals;
+use crate::access::grant::Grant;
 use crate::broker::directory::{Directory, TopicEntry};
 use crate::core::Core;
 
@@ -75,12 +76,14 @@ impl Listing {
 }
 
 /// Answers with the list.
-pub(super) async fn list(core: &Rc<Core>, turns: &Turns, kind: Kind) -> Answer {
+pub(super) async fn list(core: &Rc<Core>, turns: &Turns, kind: Kind, grant: Grant) -> Answer {
     let maker = Maker {
         core: Rc::clone(core),
         turns: turns.clone(),
         kind,
+        grant,
         cursor: Cursor::default(),
+        has_begun: false,
         topics_made: 0,
     };
     let (piece, rest) = maker.piece().await;
@@ -99,7 +102,10 @@ struct Maker {
     core: Rc<Core>,
     turns: Turns,
     kind: Kind,
+    /// Of whoever asks.
+    grant: Grant,
     cursor: Cursor,
+    has_begun: bool,
     topics_made: u64,
 }
 
@@ -111,7 +117,7 @@ impl Maker {
         // With the turn in hand, so that the pieces of a crowd are spread over turns of the core.
         tokio::task::yield_now().await;
         let mut text = String::new();
-        if self.topics_made == 0 {
+        if !std::mem::replace(&mut self.has_begun, true) {
             text.push_str(match self.kind {
                 Kind::Topics => r#"{"topics":["#,
                 Kind::Stats => r#"{"topics":{"#,
@@ -126,6 +132,9 @@ impl Maker {
                 is_last = true;
                 break;
             };
+            if self.kind == Kind::Topics && !self.grant.may_see(topic.name()) {
+                continue;
+            }
             if self.topics_made > 0 {
                 text.push(',');
             }

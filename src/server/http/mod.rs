@@ -43,6 +43,7 @@ use self::progress::Progress;
 use self::route::Route;
 
 use super::lobby::Guest;
+use crate::access::grant::Grant;
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::wire::{Arrival, Wire};
@@ -201,9 +202,14 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         Some(Route::Metrics) => config.metrics_auth,
         _ => true,
     };
-    if needs_key && let Some(refusal) = access::check_key(config, request.headers()) {
-        return refusal;
-    }
+    let grant = if needs_key {
+        match access::grant(&core.process().access, request.headers()) {
+            Ok(grant) => grant,
+            Err(wrong) => return wrong.answer(),
+        }
+    } else {
+        Grant::Everything
+    };
     let Some(route) = route else {
         return error(
             StatusCode::NOT_FOUND,
@@ -214,6 +220,11 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
     if !route.takes(&method) {
         return wrong_method(&method, route.allowed());
     }
+    if matches!(route, Route::Stats | Route::Metrics)
+        && let Err(text) = grant.check_observe()
+    {
+        return access::forbidden(&text);
+    }
     match route {
         Route::WebSocket if method == Method::HEAD => {
             answer::upgrade_required("this is a WebSocket endpoint: GET is required")
@@ -223,10 +234,10 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         Route::Health => json(StatusCode::OK, &stats::health(core)),
         Route::Ready => stats::ready(core),
         Route::Metrics => metrics::metrics(core),
-        Route::Stats => listing::list(core, &http.turns, Kind::Stats).await,
-        Route::Topics if method == Method::POST => topics::create(core, body).await,
-        Route::Topics => listing::list(core, &http.turns, Kind::Topics).await,
-        Route::Topic(name) => topics::delete(core, name).await,
+        Route::Stats => listing::list(core, &http.turns, Kind::Stats, grant).await,
+        Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
+        Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,
+        Route::Topic(name) => topics::delete(core, name, &grant).await,
     }
 }
 

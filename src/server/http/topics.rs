@@ -9,9 +9,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::access;
 use super::answer::{Answer, bad_request, error, json, unavailable};
 use super::body::{RequestBody, Unread};
 use super::is_draining;
+use crate::access::grant::{Grant, Right};
 use crate::broker::inbox::Inbox;
 use crate::broker::request::{Created, Request as ShardRequest};
 use crate::core::Core;
@@ -34,11 +36,14 @@ pub(super) async fn ask<T>(
     replied.await.ok()
 }
 
-pub(super) async fn create(core: &Core, body: &mut RequestBody) -> Answer {
+pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -> Answer {
     let name = match read_name(core, body).await {
         Ok(name) => name,
         Err(refusal) => return refusal,
     };
+    if let Err(text) = grant.check(Right::Manage, &name) {
+        return access::forbidden(&text);
+    }
     if is_draining(core) {
         return unavailable();
     }
@@ -117,15 +122,17 @@ async fn read_name(core: &Core, body: &mut RequestBody) -> Result<String, Answer
 }
 
 /// Deletes the topic that a path names: as it stands, or else without the slash at its end.
-pub(super) async fn delete(core: &Core, path: &str) -> Answer {
+pub(super) async fn delete(core: &Core, path: &str, grant: &Grant) -> Answer {
     if is_draining(core) {
         return unavailable();
     }
+    let mut forbidden = None;
     for path in [Some(path), path.strip_suffix('/')].into_iter().flatten() {
         let Ok(name) = percent_decode_str(path).decode_utf8() else {
             break;
         };
-        if delete_exactly(core, &name).await {
+        forbidden = grant.check(Right::Manage, &name).err();
+        if forbidden.is_none() && delete_exactly(core, &name).await {
             return json(
                 StatusCode::OK,
                 &TopicAnswer {
@@ -134,6 +141,9 @@ pub(super) async fn delete(core: &Core, path: &str) -> Answer {
                 },
             );
         }
+    }
+    if let Some(text) = forbidden {
+        return access::forbidden(&text);
     }
     error(
         StatusCode::NOT_FOUND,

@@ -7,12 +7,14 @@ use hyper::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::{HeaderMap, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
-use super::access::is_authenticated;
+use super::access;
 use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
 use super::body::RequestBody;
 use super::is_draining;
 use super::patience::Patient;
+use crate::access::grant::{Grant, Place};
 use crate::connection::Newcomer;
+use crate::connection::session::Admission;
 use crate::core::Core;
 use crate::process::Process;
 use crate::protocol::codes::ErrorCode;
@@ -25,7 +27,6 @@ const OLD_PROXY_PAUSE_SEC: u64 = 60;
 
 /// Answers a request for a WebSocket; where the answer is 101, a connection begins.
 pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &RequestBody) -> Answer {
-    let config = core.config();
     if is_draining(core) {
         return unavailable();
     }
@@ -45,25 +46,10 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
     if !body.is_empty() {
         return bad_request("a request for a WebSocket has no body");
     }
-    let is_authenticated = is_authenticated(config, request.headers());
-    let seats = &core.process().seats;
-    let (seat, seats_max) = if is_authenticated {
-        (seats.take(), seats.proven_max())
-    } else {
-        (seats.take_unproven(), seats.unproven_max())
-    };
-    let Some(seat) = seat else {
-        let who = if is_authenticated {
-            ""
-        } else {
-            " without a key"
-        };
-        let text = format!("no room for another connection{who}: the limit is {seats_max}");
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::LimitExceeded,
-            &text,
-        );
+    let grant = access::known(&core.process().access, request.headers());
+    let admission = match admit(core.process(), grant.as_ref()) {
+        Ok(admission) => admission,
+        Err((status, text)) => return error(status, ErrorCode::LimitExceeded, &text),
     };
     let client_id = client_id(request.uri().query().unwrap_or_default());
     let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
@@ -84,13 +70,33 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
         let newcomer = Newcomer {
             wire: parts.io.into_inner().into_inner(),
             client_id,
-            is_authenticated,
+            grant,
         };
-        let reader = core.adopt(seat, newcomer, parts.read_buf.to_vec());
+        let reader = core.adopt(admission, newcomer, parts.read_buf.to_vec());
         // A task of its own, so that this one, which is larger, is gone with the handshake.
         tokio::task::spawn_local(reader);
     });
     response.map(|_| Vec::new().into())
+}
+
+/// Takes a seat, and a place among the connections of the key; or says what there is no room for.
+fn admit(process: &Process, grant: Option<&Grant>) -> Result<Admission, (StatusCode, String)> {
+    let place = grant.map_or_else(|| Ok(Place::default()), Grant::enter);
+    let place = place.map_err(|text| (StatusCode::TOO_MANY_REQUESTS, text))?;
+    let seats = &process.seats;
+    let (seat, seats_max, who) = match grant {
+        Some(_) => (seats.take(), seats.proven_max(), ""),
+        None => (
+            seats.take_unproven(),
+            seats.unproven_max(),
+            " without a key",
+        ),
+    };
+    let seat = seat.ok_or_else(|| {
+        let text = format!("no room for another connection{who}: the limit is {seats_max}");
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    })?;
+    Ok(Admission { seat, place })
 }
 
 /// RFC 6455, 4.2.1: one key, and it is base64 of 16 bytes.

@@ -7,6 +7,7 @@ pub(crate) mod broker;
 pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod json;
+pub(crate) mod keys;
 pub(crate) mod raw;
 pub(crate) mod tls;
 pub(crate) mod wire;

@@ -1,0 +1,326 @@
+//! What one client may do, and until when.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::pattern::Pattern;
+
+/// What a client may do. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Grant {
+    /// No key is asked for, or it is one that opens everything.
+    Everything,
+    /// What its key or token says.
+    Named(Arc<Holder>),
+}
+
+impl Grant {
+    /// Whether the right on `topic` is granted, or why not, in words for the client.
+    pub fn check(&self, right: Right, topic: &str) -> Result<(), String> {
+        match self {
+            Self::Everything => Ok(()),
+            Self::Named(holder) => holder.check(right, topic),
+        }
+    }
+
+    /// Whether figures may be seen.
+    pub fn check_observe(&self) -> Result<(), String> {
+        match self {
+            Self::Named(holder) if !holder.rights.load().may_observe() => {
+                Err(format!("Key '{}' may not observe", holder.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is anything that may be done with `topic`: others do not hear of it.
+    pub fn may_see(&self, topic: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Named(holder) => {
+                let rights = holder.rights.load();
+                Right::ALL.iter().any(|right| rights.has(*right, topic))
+            }
+        }
+    }
+
+    /// The holder's name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Everything => None,
+            Self::Named(holder) => Some(&holder.name),
+        }
+    }
+
+    /// Why it holds no longer at `now_ms`, if that is so.
+    pub fn end(&self, now_ms: u64) -> Option<End> {
+        match self {
+            Self::Everything => None,
+            Self::Named(holder) => holder.end(now_ms),
+        }
+    }
+
+    /// When it ends by itself, in milliseconds of the Unix clock.
+    pub fn expires_ms(&self) -> Option<u64> {
+        match self {
+            Self::Everything => None,
+            Self::Named(holder) => holder.rights.load().expires_ms,
+        }
+    }
+
+    /// A place among the connections of this key, or in words for the client that there is none.
+    pub fn enter(&self) -> Result<Place, String> {
+        match self {
+            Self::Everything => Ok(Place::default()),
+            Self::Named(holder) => holder.enter(),
+        }
+    }
+}
+
+/// What can be done with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Receive its events.
+    Subscribe,
+    /// Send messages to it.
+    Publish,
+    /// Create and delete it.
+    Manage,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Subscribe, Self::Publish, Self::Manage];
+
+    /// The name in a file of keys, and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe",
+            Self::Publish => "publish",
+            Self::Manage => "manage",
+        }
+    }
+
+    /// As the words go: "may not …".
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Subscribe => "subscribe to",
+            Self::Publish => "publish to",
+            Self::Manage => "manage",
+        }
+    }
+}
+
+/// The rights of a key or token.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Topics whose events may be received.
+    pub subscribe: Vec<Pattern>,
+    /// Topics that may be published to.
+    pub publish: Vec<Pattern>,
+    /// Topics that may be created and deleted.
+    pub manage: Vec<Pattern>,
+    /// Figures may be seen.
+    pub observe: bool,
+    /// Everything.
+    pub admin: bool,
+    /// When it ends, in milliseconds of the Unix clock.
+    pub expires_ms: Option<u64>,
+    /// Connections at once.
+    pub connections_max: Option<u64>,
+    /// Commands in a second, of all its connections.
+    pub messages_per_sec: Option<u64>,
+    /// Bytes in a second, of all its connections.
+    pub bytes_per_sec: Option<u64>,
+}
+
+impl Rights {
+    /// Whether `right` on `topic` is among them.
+    pub fn has(&self, right: Right, topic: &str) -> bool {
+        let patterns = match right {
+            Right::Subscribe => &self.subscribe,
+            Right::Publish => &self.publish,
+            Right::Manage => &self.manage,
+        };
+        self.admin || patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether figures may be seen.
+    pub fn may_observe(&self) -> bool {
+        self.observe || self.admin
+    }
+}
+
+/// Why a grant has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The key is no longer in its file.
+    Withdrawn,
+    /// Its time is over.
+    Expired,
+}
+
+impl End {
+    /// The words for the client.
+    pub fn describe(self, grant: &Grant) -> String {
+        let how = match self {
+            Self::Withdrawn => "was withdrawn",
+            Self::Expired => "has expired",
+        };
+        format!("Key '{}' {how}", grant.name().unwrap_or_default())
+    }
+}
+
+/// Who holds a key or token. One for all its connections, so that they see changes at once.
+#[derive(Debug)]
+pub struct Holder {
+    name: Box<str>,
+    rights: ArcSwap<Rights>,
+    is_withdrawn: AtomicBool,
+    connections: AtomicU64,
+}
+
+impl Holder {
+    /// A holder called `name`.
+    pub fn new(name: &str, rights: Rights) -> Self {
+        Self {
+            name: name.into(),
+            rights: ArcSwap::from_pointee(rights),
+            is_withdrawn: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Says that the rights are now these; they hold from the next command on.
+    pub(super) fn set_rights(&self, rights: Rights) {
+        self.rights.store(Arc::new(rights));
+    }
+
+    /// Says that the key is gone. Relaxed: who must act on it is told behind this, by a letter.
+    pub(super) fn withdraw(&self) {
+        self.is_withdrawn.store(true, Ordering::Relaxed);
+    }
+
+    /// Why it holds no longer at `now_ms`, if that is so.
+    pub fn end(&self, now_ms: u64) -> Option<End> {
+        if self.is_withdrawn.load(Ordering::Relaxed) {
+            return Some(End::Withdrawn);
+        }
+        let expires = self.rights.load().expires_ms;
+        expires
+            .is_some_and(|expires| expires <= now_ms)
+            .then_some(End::Expired)
+    }
+
+    /// See [`Grant::check`].
+    pub fn check(&self, right: Right, topic: &str) -> Result<(), String> {
+        if self.rights.load().has(right, topic) {
+            return Ok(());
+        }
+        let (name, verb) = (&self.name, right.verb());
+        Err(format!("Key '{name}' may not {verb} '{topic}'"))
+    }
+
+    fn enter(self: &Arc<Self>) -> Result<Place, String> {
+        let most = self.rights.load().connections_max.unwrap_or(u64::MAX);
+        let next = |count| (count < most).then_some(count + 1);
+        // Relaxed: the count guards nothing but itself.
+        let entered = self
+            .connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        match entered {
+            Ok(_) => Ok(Place(Some(Arc::clone(self)))),
+            Err(_) => Err(format!(
+                "Key '{}' has no room for another connection: connections_max is {most}",
+                self.name
+            )),
+        }
+    }
+}
+
+/// A place among the connections of a key, given back when it is dropped.
+#[derive(Debug, Default)]
+pub struct Place(Option<Arc<Holder>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(holder) = &self.0 {
+            holder.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(rights: Rights) -> (Arc<Holder>, Grant) {
+        let holder = Arc::new(Holder::new("dashboard", rights));
+        (Arc::clone(&holder), Grant::Named(holder))
+    }
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        let parsed = texts.iter().map(|text| Pattern::parse(text));
+        parsed.collect::<Result<_, _>>().expect("patterns")
+    }
+
+    #[test]
+    fn a_grant_is_what_its_rights_say_at_this_moment() {
+        let (holder, grant) = grant(Rights {
+            subscribe: patterns(&["orders.*"]),
+            ..Rights::default()
+        });
+        assert_eq!(grant.check(Right::Subscribe, "orders.eu"), Ok(()));
+        assert_eq!(
+            grant.check(Right::Publish, "orders.eu"),
+            Err("Key 'dashboard' may not publish to 'orders.eu'".into())
+        );
+        assert!(grant.may_see("orders.eu") && !grant.may_see("prices"));
+        assert!(grant.check_observe().is_err());
+        holder.set_rights(Rights {
+            admin: true,
+            ..Rights::default()
+        });
+        for right in Right::ALL {
+            assert_eq!(grant.check(right, "anything"), Ok(()));
+        }
+        assert!(grant.check_observe().is_ok() && grant.may_see("prices"));
+    }
+
+    #[test]
+    fn a_grant_ends_with_its_key_or_its_time() {
+        let (holder, grant) = grant(Rights {
+            expires_ms: Some(1000),
+            ..Rights::default()
+        });
+        assert_eq!(grant.end(999), None);
+        let end = grant.end(1000).expect("it is over");
+        assert_eq!(end.describe(&grant), "Key 'dashboard' has expired");
+        holder.withdraw();
+        let end = grant.end(0).expect("it is over");
+        assert_eq!(end.describe(&grant), "Key 'dashboard' was withdrawn");
+    }
+
+    #[test]
+    fn a_place_that_is_given_up_is_free_again() {
+        let (_, grant) = grant(Rights {
+            connections_max: Some(1),
+            ..Rights::default()
+        });
+        let place = grant.enter();
+        assert!(
+            grant
+                .enter()
+                .is_err_and(|text| text.ends_with("connections_max is 1"))
+        );
+        drop(place);
+        assert!(grant.enter().is_ok());
+    }
+}
