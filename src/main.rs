@@ -30,15 +30,14 @@ fn main() -> ExitCode {
     let loaded = Config::load(&args, &process_env)
         .map_err(|errors| errors.iter().map(ToString::to_string).collect())
         .and_then(|config| {
-            // What is wrong with either file is said in one go.
+            // What is wrong with any file is said in one go.
             match (Identity::load(&config), Access::open(&config)) {
                 (Ok(identity), Ok(access)) => Ok((config, identity, access)),
                 (identity, access) => {
-                    let errors = [
-                        identity.err().map(|error| error.to_string()),
-                        access.err().map(|error| error.to_string()),
-                    ];
-                    Err(errors.into_iter().flatten().collect::<Vec<_>>())
+                    let identity = identity.err().map(|error| error.to_string());
+                    let access = access.err().unwrap_or_default();
+                    let access = access.iter().map(ToString::to_string);
+                    Err(identity.into_iter().chain(access).collect::<Vec<_>>())
                 }
             }
         });

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use shardcast::protocol::command::{self, Command, Publish, Replay};
+use shardcast::protocol::command::{self, Command, Proof, Publish, Replay};
 
 const DEPTH_MAX: usize = 16;
 
@@ -49,12 +49,13 @@ fuzz_target!(|text: &str| {
     let kind = string(raw(&fields, "type")).expect("it has a type");
     let topic = string(raw(&fields, "topic"));
     match parsed {
-        Command::Auth { api_key, .. } => {
+        Command::Auth { proof, .. } => {
             assert_eq!(kind, "auth");
-            assert_eq!(
-                api_key.map(|key| key.into_owned()),
-                string(raw(&fields, "api_key"))
-            );
+            let given = ["api_key", "token"].map(|name| string(raw(&fields, name)));
+            let taken = proof.map(|proof| match proof {
+                Proof::ApiKey(key) | Proof::Token(key) => key.into_owned(),
+            });
+            assert_eq!(taken, given.into_iter().flatten().next());
         }
         Command::Subscribe {
             topic: named,

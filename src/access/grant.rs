@@ -46,6 +46,11 @@ impl Grant {
         }
     }
 
+    /// Whether it comes from a token, and a fresh one may follow.
+    pub fn is_of_token(&self) -> bool {
+        matches!(self, Self::Named(holder) if holder.is_of_token)
+    }
+
     /// The holder's name, if it has one.
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -177,19 +182,29 @@ impl End {
 #[derive(Debug)]
 pub struct Holder {
     name: Box<str>,
+    is_of_token: bool,
     rights: ArcSwap<Rights>,
     is_withdrawn: AtomicBool,
     connections: AtomicU64,
 }
 
 impl Holder {
-    /// A holder called `name`.
+    /// The holder of a key.
     pub fn new(name: &str, rights: Rights) -> Self {
         Self {
             name: name.into(),
+            is_of_token: false,
             rights: ArcSwap::from_pointee(rights),
             is_withdrawn: AtomicBool::new(false),
             connections: AtomicU64::new(0),
+        }
+    }
+
+    /// The holder of a token, of one connection.
+    pub fn of_token(name: &str, rights: Rights) -> Self {
+        Self {
+            is_of_token: true,
+            ..Self::new(name, rights)
         }
     }
 

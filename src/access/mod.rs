@@ -1,4 +1,4 @@
-//! Who may do what: keys and the rights that they carry.
+//! Who may do what: keys, tokens, and the rights that they carry.
 //!
 //! A [`Grant`] is what a client may do. It is asked once for each command and each REST call,
 //! before the broker hears of it; the broker knows nothing of keys. Nothing here is shown: neither
@@ -12,10 +12,12 @@ use thiserror::Error;
 
 pub mod file;
 pub mod grant;
+mod jwt;
 pub mod key;
 mod watched;
 
 use self::grant::Grant;
+use self::jwt::Tokens;
 use self::key::Keys;
 use self::watched::Watched;
 use crate::config::Config;
@@ -25,11 +27,22 @@ use crate::config::values::ApiKeys;
 #[derive(Debug)]
 pub struct Access {
     is_on: bool,
+    takes_tokens: bool,
     /// Each opens everything.
     open: ApiKeys,
     keys: Keys,
-    /// Where the named keys come from.
-    file: Option<Mutex<Watched>>,
+    tokens: Tokens,
+    sources: Mutex<Vec<Source>>,
+}
+
+/// A file that something is read from, again and again.
+#[derive(Debug)]
+struct Source {
+    /// The setting that names it.
+    variable: &'static str,
+    file: Watched,
+    /// Takes its content. Whether rights of somebody who is here may have changed by it.
+    take: fn(&Access, &[u8]) -> Result<bool, String>,
 }
 
 /// A file that cannot be used. Its text is one line for the operator.
@@ -41,8 +54,6 @@ pub struct FileError {
     why: String,
 }
 
-const API_KEYS_FILE: &str = "API_KEYS_FILE";
-
 /// The time in milliseconds of the Unix clock.
 pub fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -51,23 +62,51 @@ pub fn now_ms() -> u64 {
 
 impl Access {
     /// Reads the files that the settings name, where keys are asked for.
-    pub fn open(config: &Config) -> Result<Self, FileError> {
-        let path = config.api_keys_file.as_deref();
+    pub fn open(config: &Config) -> Result<Self, Vec<FileError>> {
+        let source = |variable, path: &Option<_>, take| {
+            path.as_deref().map(|path: &Path| Source {
+                variable,
+                file: Watched::new(path),
+                take,
+            })
+        };
+        let secret = config.jwt_secret_file.as_deref();
+        let sources = [
+            source("API_KEYS_FILE", &config.api_keys_file, Self::take_keys),
+            source(
+                "JWT_SECRET_FILE",
+                &config.jwt_secret_file,
+                |access, content| access.tokens.take_secret(content).map(|()| false),
+            ),
+            source("JWT_JWKS_FILE", &config.jwt_jwks_file, |access, content| {
+                access.tokens.take_keys(content).map(|()| false)
+            }),
+        ];
+        let sources = sources.into_iter().flatten();
         let access = Self {
             is_on: config.auth_enabled,
+            takes_tokens: secret.or(config.jwt_jwks_file.as_deref()).is_some(),
             open: config.api_keys.clone(),
             keys: Keys::default(),
-            file: path
-                .filter(|_| config.auth_enabled)
-                .map(|path| Mutex::new(Watched::new(path))),
+            tokens: Tokens::new(config.jwt_issuer.clone(), config.jwt_audience.clone()),
+            sources: Mutex::new(sources.filter(|_| config.auth_enabled).collect()),
         };
-        access.read_keys(|_| true)?;
-        Ok(access)
+        let errors: Vec<_> = access.read(|_| true).filter_map(Result::err).collect();
+        if errors.is_empty() {
+            Ok(access)
+        } else {
+            Err(errors)
+        }
     }
 
     /// Whether a client needs a key.
     pub fn is_on(&self) -> bool {
         self.is_on
+    }
+
+    /// Whether a client may come with a token.
+    pub fn takes_tokens(&self) -> bool {
+        self.is_on && self.takes_tokens
     }
 
     /// What `key` grants, if it is one.
@@ -79,45 +118,63 @@ impl Access {
         grant.end(now_ms()).is_none().then_some(grant)
     }
 
+    /// What `token` grants, if it is one.
+    pub fn by_token(&self, token: &str) -> Option<Grant> {
+        if !self.is_on {
+            return Some(Grant::Everything);
+        }
+        let grant = self.tokens.grant(token);
+        grant
+            .inspect_err(|why| tracing::debug!("a token was refused: {why}"))
+            .ok()
+    }
+
     /// Reads again what has changed, or everything if it `must`. Whether somebody's rights have
     /// changed by it; a file that cannot be used is told in the log, and what was stays.
     pub fn renew(&self, must: bool) -> bool {
-        match self.read_keys(|file| file.has_changed() || must) {
-            Ok(has_changed) => has_changed,
-            Err(error) => {
-                tracing::error!("{error}; the old keys stay");
-                false
+        let mut has_changed = false;
+        for read in self.read(|file| file.has_changed() || must) {
+            match read {
+                Ok(changed) => has_changed |= changed,
+                Err(error) => tracing::error!("{error}; what was read before stays"),
             }
         }
+        has_changed
     }
 
-    /// Reads the named keys if the file is `wanted`.
-    fn read_keys(&self, wanted: impl FnOnce(&mut Watched) -> bool) -> Result<bool, FileError> {
-        let Some(file) = &self.file else {
-            return Ok(false);
-        };
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        if !wanted(&mut file) {
-            return Ok(false);
-        }
-        let read = file.read().map_err(|error| error.to_string());
-        let parsed = read.and_then(|text| file::parse(&text).map_err(|error| error.to_string()));
-        let entries = parsed.map_err(|why| FileError {
-            variable: API_KEYS_FILE,
-            path: shown(file.path()),
+    /// Reads the files that are `wanted`.
+    fn read(
+        &self,
+        wanted: impl Fn(&mut Watched) -> bool,
+    ) -> impl Iterator<Item = Result<bool, FileError>> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = sources
+            .iter_mut()
+            .filter_map(|source| wanted(&mut source.file).then(|| self.read_one(source)));
+        sources.collect::<Vec<_>>().into_iter()
+    }
+
+    fn read_one(&self, source: &mut Source) -> Result<bool, FileError> {
+        let read = source.file.read().map_err(|error| error.to_string());
+        let taken = read.and_then(|content| (source.take)(self, &content));
+        taken.map_err(|why| FileError {
+            variable: source.variable,
+            path: source.file.path().display().to_string(),
             why,
-        })?;
+        })
+    }
+
+    /// Takes the content of `API_KEYS_FILE`.
+    fn take_keys(&self, content: &[u8]) -> Result<bool, String> {
+        let text = str::from_utf8(content).map_err(|error| error.to_string())?;
+        let entries = file::parse(text).map_err(|error| error.to_string())?;
         let changed = self.keys.replace(entries);
         tracing::info!(
             keys = changed.keys,
             new = changed.new,
             withdrawn = changed.withdrawn,
-            "read {API_KEYS_FILE}"
+            "read API_KEYS_FILE"
         );
         Ok(true)
     }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -62,21 +62,21 @@ impl Watched {
         is_settled && self.read != now
     }
 
-    /// Its text.
-    pub(super) fn read(&mut self) -> io::Result<String> {
+    /// Its content.
+    pub(super) fn read(&mut self) -> io::Result<Vec<u8>> {
         self.read = None;
         let file = File::open(&self.path)?;
         let stamp = Stamp::of(&file.metadata()?);
         self.read = Some(stamp);
         self.seen = Some(stamp);
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
+        let mut content = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > FILE_BYTES_MAX {
             return Err(io::Error::other(format!(
                 "it is longer than {FILE_BYTES_MAX} bytes"
             )));
         }
-        Ok(text)
+        Ok(content)
     }
 }
 
@@ -91,12 +91,12 @@ mod tests {
         let path = folder.join("file");
         std::fs::write(&path, "one").expect("a writable folder");
         let mut file = Watched::new(&path);
-        assert_eq!(file.read().expect("it is there"), "one");
+        assert_eq!(file.read().expect("it is there"), b"one");
         assert!(!file.has_changed() && !file.has_changed());
         std::fs::write(&path, "two!").expect("a writable folder");
         assert!(!file.has_changed(), "it may still be written");
         assert!(file.has_changed());
-        assert_eq!(file.read().expect("it is there"), "two!");
+        assert_eq!(file.read().expect("it is there"), b"two!");
         assert!(!file.has_changed());
 
         // Another file of the same size behind the same name.
@@ -104,7 +104,7 @@ mod tests {
         std::fs::write(&other, "2222").expect("a writable folder");
         std::fs::rename(&other, &path).expect("a writable folder");
         assert!(!file.has_changed() && file.has_changed());
-        assert_eq!(file.read().expect("it is there"), "2222");
+        assert_eq!(file.read().expect("it is there"), b"2222");
 
         std::fs::remove_file(&path).expect("it is there");
         assert!(!file.has_changed() && file.has_changed());

@@ -15,7 +15,9 @@ use tracing::Level;
 
 use self::origins::AllowedOrigins;
 use self::rule::{Reader, Row, Rule, SettingError};
-use self::rule::{bytes, count, millis, number, one_of, optional, path, seconds, switch, text};
+use self::rule::{
+    bytes, count, millis, number, one_of, optional, path, seconds, some_text, switch, text,
+};
 use self::values::{ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
 
 pub mod client;
@@ -157,6 +159,14 @@ settings! {
             text("API_KEYS", "", "KEYS", "keys in UTF-8, comma separated", |text| Some(ApiKeys::parse(text))).secret();
         /// Named keys with their rights, in TOML; read again when the file changes and at SIGHUP.
         api_keys_file: Option<PathBuf> = path("API_KEYS_FILE");
+        /// Secret that tokens (JWT) are signed with by HS256; read again like the keys.
+        jwt_secret_file: Option<PathBuf> = path("JWT_SECRET_FILE");
+        /// Public keys (JWKS) that tokens are signed with by RS256, ES256 or `EdDSA`; read again like the keys.
+        jwt_jwks_file: Option<PathBuf> = path("JWT_JWKS_FILE");
+        /// What a token must have as its iss; nothing asks for none.
+        jwt_issuer: Option<Box<str>> = some_text("JWT_ISSUER");
+        /// What a token must have in its aud; nothing asks for none.
+        jwt_audience: Option<Box<str>> = some_text("JWT_AUDIENCE");
         /// Time for a new connection to send its key.
         auth_timeout: Duration = seconds("AUTH_TIMEOUT_SEC", "10", 1);
         /// Ask for the key on /metrics too.
@@ -261,10 +271,15 @@ impl Config {
             let pair = ["DRAIN_GRACE_MS", "SHUTDOWN_TIMEOUT_SEC"];
             conflict(pair, grace, format!("below {}={most}", pair[1]));
         }
-        if self.auth_enabled && self.api_keys.is_empty() && self.api_keys_file.is_none() {
+        let files = [
+            &self.api_keys_file,
+            &self.jwt_secret_file,
+            &self.jwt_jwks_file,
+        ];
+        let has_file = files.iter().any(|file| file.is_some());
+        if self.auth_enabled && self.api_keys.is_empty() && !has_file {
             let pair = ["API_KEYS", "AUTH_ENABLED"];
-            let allowed =
-                "at least one key when AUTH_ENABLED is true and there is no API_KEYS_FILE";
+            let allowed = "at least one key when AUTH_ENABLED is true, unless there is API_KEYS_FILE, JWT_SECRET_FILE or JWT_JWKS_FILE";
             conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
         }
         conflicts.extend(self.tls_conflicts());

@@ -189,6 +189,13 @@ pub(super) const fn path(env: &'static str) -> Rule<Option<PathBuf>> {
     })
 }
 
+/// Some text, or none.
+pub(super) const fn some_text(env: &'static str) -> Rule<Option<Box<str>>> {
+    text(env, "", "TEXT", "any text", |text| {
+        Some((!text.is_empty()).then(|| text.into()))
+    })
+}
+
 impl<T: Clone> Rule<T> {
     /// The same rule for a value that must not be shown.
     pub(super) const fn secret(self) -> Self {

@@ -142,7 +142,7 @@ fn relations_are_reported_at_once_too() {
         [
             "PING_PERIOD_SEC=60: must be below PONG_WAIT_SEC=60",
             "DRAIN_GRACE_MS=10000: must be below SHUTDOWN_TIMEOUT_SEC=10",
-            "API_KEYS=\"\": must be at least one key when AUTH_ENABLED is true and there is no API_KEYS_FILE",
+            "API_KEYS=\"\": must be at least one key when AUTH_ENABLED is true, unless there is API_KEYS_FILE, JWT_SECRET_FILE or JWT_JWKS_FILE",
         ]
     );
 }

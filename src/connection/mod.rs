@@ -13,6 +13,7 @@ use std::task::Waker;
 
 use tokio::net::TcpStream;
 
+mod auth;
 pub mod flow;
 pub mod flusher;
 pub mod lifeline;

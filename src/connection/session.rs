@@ -7,13 +7,10 @@ use super::Connection;
 use super::flow::Flow;
 use super::local::Local;
 use super::rights::Denial;
-use crate::access::grant::{Grant, Place, Right};
+use crate::access::grant::{Place, Right};
 use crate::broker::request::{Replay, Request};
 use crate::protocol::answer::Answer;
-use crate::protocol::codes::{
-    ALREADY_AUTHENTICATED_TEXT, API_KEY_REQUIRED_TEXT, AUTH_FIRST_TEXT, CloseCode, ErrorCode,
-    INVALID_API_KEY_TEXT,
-};
+use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::command::{self, BadCommand, Command};
 use crate::protocol::names::RequestId;
 use crate::protocol::websocket::decoder::Message;
@@ -23,18 +20,18 @@ use crate::seats::Seat;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Session {
-    local: Rc<Local>,
-    connection: Rc<Connection>,
+    pub(super) local: Rc<Local>,
+    pub(super) connection: Rc<Connection>,
     pub(super) flow: Flow,
     /// A command that waits until those before it are answered.
     held: Option<Box<str>>,
     /// The upgrade's header has authenticated the connection, and no `auth` has come: the first one
     /// is answered like any other, since clients with one set of headers for everything send both.
-    is_auth_expected: bool,
+    pub(super) is_auth_expected: bool,
     /// Held for as long as the socket is open; one of those without a key until they prove theirs.
-    seat: Seat,
+    pub(super) seat: Seat,
     /// Held likewise: one of those that its key has.
-    place: Place,
+    pub(super) place: Place,
 }
 
 /// The right to be connected.
@@ -47,7 +44,7 @@ pub(crate) struct Admission {
 
 /// Whether a command was acted on, or has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Acted {
+pub(super) enum Acted {
     Done,
     MustWait,
 }
@@ -138,10 +135,9 @@ impl Session {
                 })
             }
             Ok(Command::Ping { request_id }) => self.answer(&Answer::Pong { request_id }),
-            Ok(Command::Auth {
-                request_id,
-                api_key,
-            }) => self.authenticate_again(request_id, api_key.as_deref()),
+            Ok(Command::Auth { request_id, proof }) => {
+                self.authenticate_again(request_id, proof.as_ref())
+            }
             Err(BadCommand {
                 request_id,
                 message,
@@ -152,56 +148,6 @@ impl Session {
                 message: &message,
             }),
         }
-    }
-
-    /// The only command that is taken before the client has proved its right to be here.
-    fn authenticate(&mut self, command: &Result<Command<'_>, BadCommand<'_>>) {
-        let (local, connection) = (Rc::clone(&self.local), Rc::clone(&self.connection));
-        let full;
-        let (code, message) = match command {
-            Ok(Command::Auth {
-                request_id,
-                api_key: Some(api_key),
-            }) => {
-                let grant = local.process.access.by_key(api_key.as_bytes());
-                match grant.map(|grant| self.admit(grant)) {
-                    Some(Ok(())) => {
-                        let request_id = *request_id;
-                        connection.say(&local, &Answer::Authenticated { request_id });
-                        return;
-                    }
-                    Some(Err(text)) => {
-                        full = text;
-                        (ErrorCode::LimitExceeded, &*full)
-                    }
-                    None => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
-                }
-            }
-            Ok(Command::Auth { api_key: None, .. }) => {
-                (ErrorCode::Unauthorized, API_KEY_REQUIRED_TEXT)
-            }
-            Err(bad) if bad.is_auth => (ErrorCode::Unauthorized, &*bad.message),
-            _ => (ErrorCode::Unauthorized, AUTH_FIRST_TEXT),
-        };
-        let answer = Answer::Error {
-            request_id: request_id_of(command),
-            code,
-            message,
-        };
-        connection.refuse(&local, &answer, message);
-    }
-
-    /// Takes what a key grants in the place of what there was, or says what there is no room for.
-    fn admit(&mut self, grant: Grant) -> Result<(), String> {
-        // Its own place is not in its way.
-        self.place = Place::default();
-        self.place = grant.enter()?;
-        if !self.connection.is_authenticated.get() {
-            let seat = self.local.process.seats.take();
-            self.seat = seat.ok_or("No room for another connection")?;
-        }
-        self.connection.hold(&self.local, grant);
-        Ok(())
     }
 
     /// Refuses what the grant does not allow, in its order; ends where there is no grant any more.
@@ -217,54 +163,6 @@ impl Session {
                 Acted::Done
             }
         }
-    }
-
-    /// An `auth` of a connection that needs none, or none any more.
-    fn authenticate_again(
-        &mut self,
-        request_id: Option<RequestId<'_>>,
-        api_key: Option<&str>,
-    ) -> Acted {
-        let Some(api_key) = api_key else {
-            return self.answer(&Answer::Error {
-                request_id,
-                code: ErrorCode::BadRequest,
-                message: API_KEY_REQUIRED_TEXT,
-            });
-        };
-        if !self.local.process.access.is_on() {
-            return self.answer(&Answer::Authenticated { request_id });
-        }
-        if !self.is_auth_expected {
-            return self.answer(&Answer::Error {
-                request_id,
-                code: ErrorCode::BadRequest,
-                message: ALREADY_AUTHENTICATED_TEXT,
-            });
-        }
-        if !self.flow.is_idle() {
-            return Acted::MustWait;
-        }
-        let grant = self.local.process.access.by_key(api_key.as_bytes());
-        let full;
-        let (code, message) = match grant.map(|grant| self.admit(grant)) {
-            Some(Ok(())) => {
-                self.is_auth_expected = false;
-                return self.answer(&Answer::Authenticated { request_id });
-            }
-            Some(Err(text)) => {
-                full = text;
-                (ErrorCode::LimitExceeded, &*full)
-            }
-            None => (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT),
-        };
-        let answer = Answer::Error {
-            request_id,
-            code,
-            message,
-        };
-        self.connection.refuse(&self.local, &answer, message);
-        Acted::Done
     }
 
     fn subscribe(
@@ -310,7 +208,7 @@ impl Session {
     }
 
     /// Answers a command here, once those before it are answered.
-    fn answer(&mut self, answer: &Answer<'_>) -> Acted {
+    pub(super) fn answer(&mut self, answer: &Answer<'_>) -> Acted {
         if !self.flow.is_idle() {
             return Acted::MustWait;
         }
@@ -333,7 +231,9 @@ fn owned(request_id: Option<RequestId<'_>>) -> Option<Box<str>> {
     request_id.map(|id| id.as_json().into())
 }
 
-fn request_id_of<'a>(command: &Result<Command<'a>, BadCommand<'a>>) -> Option<RequestId<'a>> {
+pub(super) fn request_id_of<'a>(
+    command: &Result<Command<'a>, BadCommand<'a>>,
+) -> Option<RequestId<'a>> {
     match command {
         Ok(Command::Publish(publish)) => publish.request_id,
         Ok(

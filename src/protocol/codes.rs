@@ -35,6 +35,8 @@ error_codes! {
     Unauthorized = "UNAUTHORIZED",
     /// The key is not one of the configured ones.
     InvalidApiKey = "INVALID_API_KEY",
+    /// The token is not valid, or no longer.
+    InvalidToken = "INVALID_TOKEN",
     /// A REST call came without a key.
     MissingApiKey = "MISSING_API_KEY",
     /// The key may not do that.
@@ -73,6 +75,12 @@ impl CloseCode {
 /// Goes with [`ErrorCode::InvalidApiKey`].
 pub const INVALID_API_KEY_TEXT: &str = "Invalid or expired API key";
 
+/// Goes with [`ErrorCode::InvalidToken`].
+pub const INVALID_TOKEN_TEXT: &str = "Invalid or expired token";
+
+/// Goes with [`ErrorCode::InvalidToken`] where a token is to follow one of somebody else.
+pub const OTHER_SUBJECT_TEXT: &str = "The sub of the token is not that of this connection";
+
 /// Goes with [`ErrorCode::Unauthorized`] when another command comes first.
 pub const AUTH_FIRST_TEXT: &str = "Authentication required: the first message must be auth";
 
@@ -106,6 +114,7 @@ mod tests {
                 "SLOW_CONSUMER",
                 "UNAUTHORIZED",
                 "INVALID_API_KEY",
+                "INVALID_TOKEN",
                 "MISSING_API_KEY",
                 "FORBIDDEN",
                 "INTERNAL",

@@ -19,8 +19,8 @@ pub enum Command<'a> {
     Auth {
         /// Echoed in the reply.
         request_id: Option<RequestId<'a>>,
-        /// The key, not yet compared with anything. `None` if there is none, or no string.
-        api_key: Option<Cow<'a, str>>,
+        /// Not yet compared with anything. `None` if there is none, or no string.
+        proof: Option<Proof<'a>>,
     },
     /// Receive a topic's events.
     Subscribe {
@@ -45,6 +45,15 @@ pub enum Command<'a> {
         /// Echoed in the reply.
         request_id: Option<RequestId<'a>>,
     },
+}
+
+/// What a client says that it may be here by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof<'a> {
+    /// A key. It counts where there is a token too, as it did before there were any.
+    ApiKey(Cow<'a, str>),
+    /// A token.
+    Token(Cow<'a, str>),
 }
 
 /// A message on its way to a topic.
@@ -142,7 +151,7 @@ fn interpret<'a>(
         "ping" => Ok(Command::Ping { request_id }),
         "auth" => Ok(Command::Auth {
             request_id,
-            api_key: fields.api_key.and_then(fields::string),
+            proof: proof(fields),
         }),
         unknown => Err(unknown_kind_text(unknown)),
     }
@@ -177,6 +186,12 @@ fn publish<'a>(
         payload,
         ack: ack(fields.ack)?,
     })
+}
+
+fn proof<'a>(fields: &Fields<'a>) -> Option<Proof<'a>> {
+    let string = |field: Option<&'a str>| field.and_then(fields::string);
+    let api_key = string(fields.api_key).map(Proof::ApiKey);
+    api_key.or_else(|| string(fields.token).map(Proof::Token))
 }
 
 fn kind(json: Option<&str>) -> Result<Cow<'_, str>, Text> {

@@ -23,6 +23,7 @@ pub(super) struct Fields<'a, M = Message<'a>> {
     pub(super) since: Option<&'a str>,
     pub(super) ack: Option<&'a str>,
     pub(super) api_key: Option<&'a str>,
+    pub(super) token: Option<&'a str>,
 }
 
 /// The `message` of a publish.
@@ -92,6 +93,7 @@ impl<'a> Fields<'a> {
             since: fields.since,
             ack: fields.ack,
             api_key: fields.api_key,
+            token: fields.token,
         })
     }
 }
@@ -120,6 +122,7 @@ enum FieldName {
     Since,
     Ack,
     ApiKey,
+    Token,
     Id,
     Payload,
     Epoch,
@@ -153,6 +156,7 @@ impl Visitor<'_> for NameVisitor {
             b"since" => FieldName::Since,
             b"ack" => FieldName::Ack,
             b"api_key" => FieldName::ApiKey,
+            b"token" => FieldName::Token,
             b"id" => FieldName::Id,
             b"payload" => FieldName::Payload,
             b"epoch" => FieldName::Epoch,
@@ -187,6 +191,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
             since: None,
             ack: None,
             api_key: None,
+            token: None,
         };
         while let Some(name) = map.next_key()? {
             let field = match name {
@@ -197,6 +202,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
                 FieldName::Since => &mut fields.since,
                 FieldName::Ack => &mut fields.ack,
                 FieldName::ApiKey => &mut fields.api_key,
+                FieldName::Token => &mut fields.token,
                 FieldName::Message => {
                     fields.message = Some(map.next_value()?);
                     continue;

@@ -227,7 +227,7 @@ async fn a_file_that_is_refused_changes_nothing_and_is_told_once() {
     for (content, words) in [
         (
             String::new(),
-            "there is no [[key]] in it; the old keys stay",
+            "there is no [[key]] in it; what was read before stays",
         ),
         (key("other-key", "subscribe = ["), "line 4"),
         (

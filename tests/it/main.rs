@@ -18,6 +18,7 @@ mod keys;
 mod messages;
 mod recovery;
 mod rights;
+mod tokens;
 
 mod protocol_document;
 

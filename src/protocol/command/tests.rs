@@ -43,7 +43,7 @@ fn every_command_of_the_contract_is_read() {
             r#"{"type":"auth","api_key":"k\u0031","request_id":"r"}"#,
             Command::Auth {
                 request_id,
-                api_key: Some("k1".into()),
+                proof: Some(Proof::ApiKey("k1".into())),
             },
         ),
         (
@@ -382,7 +382,7 @@ fn an_auth_without_a_usable_key_is_still_one() {
         let request_id = RequestId::from_json("\"r\"").ok();
         let auth = Command::Auth {
             request_id,
-            api_key: None,
+            proof: None,
         };
         assert_eq!(parsed(&text), auth);
     }

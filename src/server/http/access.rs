@@ -2,8 +2,8 @@
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderName, HeaderValue, ORIGIN,
-    VARY,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, HeaderName,
+    HeaderValue, ORIGIN, VARY,
 };
 use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde::Serialize;
@@ -13,7 +13,9 @@ use crate::access::Access;
 use crate::access::grant::Grant;
 use crate::config::Config;
 use crate::config::origins::AllowedOrigins;
-use crate::protocol::codes::{ErrorCode, INVALID_API_KEY_TEXT, MISSING_API_KEY_TEXT};
+use crate::protocol::codes::{
+    ErrorCode, INVALID_API_KEY_TEXT, INVALID_TOKEN_TEXT, MISSING_API_KEY_TEXT,
+};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -25,15 +27,19 @@ struct KeyErrorBody {
     error: KeyError,
 }
 
-/// What is wrong with a key.
-#[derive(Serialize)]
+/// What is wrong with a key or token.
+#[derive(Clone, Copy, Serialize)]
 pub(super) struct KeyError {
     code: &'static str,
     message: &'static str,
 }
 
 impl KeyError {
-    fn new(code: ErrorCode, message: &'static str) -> Self {
+    const MISSING: Self = Self::new(ErrorCode::MissingApiKey, MISSING_API_KEY_TEXT);
+    const KEY: Self = Self::new(ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT);
+    const TOKEN: Self = Self::new(ErrorCode::InvalidToken, INVALID_TOKEN_TEXT);
+
+    const fn new(code: ErrorCode, message: &'static str) -> Self {
         Self {
             code: code.as_str(),
             message,
@@ -61,27 +67,43 @@ fn key(headers: &HeaderMap) -> Option<&[u8]> {
     (!key.is_empty()).then_some(key)
 }
 
-/// What the request may do, or what is wrong with its key.
+/// The request's token, where there can be one.
+fn token<'a>(access: &Access, headers: &'a HeaderMap) -> Option<&'a str> {
+    let authorization = headers
+        .get(AUTHORIZATION)
+        .filter(|_| access.takes_tokens())?;
+    let authorization = authorization.to_str().ok()?;
+    // Without a token behind it, it is an empty one.
+    let (scheme, token) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// What the request may do, or what is wrong with its key or token.
 pub(super) fn grant(access: &Access, headers: &HeaderMap) -> Result<Grant, KeyError> {
-    match (known(access, headers), key(headers)) {
-        (Some(grant), _) => Ok(grant),
-        (None, None) => Err(KeyError::new(
-            ErrorCode::MissingApiKey,
-            MISSING_API_KEY_TEXT,
-        )),
-        (None, Some(_)) => Err(KeyError::new(
-            ErrorCode::InvalidApiKey,
-            INVALID_API_KEY_TEXT,
-        )),
+    if !access.is_on() {
+        return Ok(Grant::Everything);
+    }
+    let key = key(headers);
+    if let Some(grant) = key.and_then(|key| access.by_key(key)) {
+        return Ok(grant);
+    }
+    match (token(access, headers), key) {
+        (Some(token), _) => access.by_token(token).ok_or(KeyError::TOKEN),
+        (None, Some(_)) => Err(KeyError::KEY),
+        (None, None) => Err(KeyError::MISSING),
     }
 }
 
-/// What the request may do, if it needs no key or has a right one.
-pub(super) fn known(access: &Access, headers: &HeaderMap) -> Option<Grant> {
-    if access.is_on() {
-        key(headers).and_then(|key| access.by_key(key))
-    } else {
-        Some(Grant::Everything)
+/// The same for an upgrade, where a wrong key counts as none: an `auth` may follow.
+pub(super) fn grant_of_upgrade(
+    access: &Access,
+    headers: &HeaderMap,
+) -> Result<Option<Grant>, KeyError> {
+    match grant(access, headers) {
+        Err(wrong) if token(access, headers).is_some() => Err(wrong),
+        granted => Ok(granted.ok()),
     }
 }
 
@@ -143,7 +165,7 @@ pub(super) fn add_cors(
     if let Some(allowed) = allowed
         && is_preflight(method, asked)
     {
-        let wanted = HeaderValue::from_static("X-API-Key, Content-Type");
+        let wanted = HeaderValue::from_static("X-API-Key, Authorization, Content-Type");
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static(allowed),

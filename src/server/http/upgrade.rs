@@ -46,7 +46,10 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
     if !body.is_empty() {
         return bad_request("a request for a WebSocket has no body");
     }
-    let grant = access::known(&core.process().access, request.headers());
+    let grant = match access::grant_of_upgrade(&core.process().access, request.headers()) {
+        Ok(grant) => grant,
+        Err(wrong) => return wrong.answer(),
+    };
     let admission = match admit(core.process(), grant.as_ref()) {
         Ok(admission) => admission,
         Err((status, text)) => return error(status, ErrorCode::LimitExceeded, &text),
