@@ -121,6 +121,7 @@ pub(super) struct ServerMessage<'a> {
     pub(super) seq: Option<u64>,
     pub(super) recovered: Option<bool>,
     pub(super) matched: Option<u64>,
+    pub(super) retry_after_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

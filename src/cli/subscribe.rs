@@ -44,6 +44,7 @@ pub(super) async fn subscribe(
         verbose: subscription.verbose,
         is_subscribed: false,
         was_subscribed: false,
+        slot: None,
         out,
         notices,
     };
@@ -60,7 +61,9 @@ pub(super) async fn subscribe(
         } else {
             failures + 1
         };
-        let pause = retry_pause(failures, Uuid::new_v4().as_u128());
+        // A broker that shut down has said when; else nobody has.
+        let slot = session.slot.take();
+        let pause = slot.unwrap_or_else(|| retry_pause(failures, Uuid::new_v4().as_u128()));
         let seconds = pause.as_secs_f64();
         let notices = &mut session.notices;
         writeln!(
@@ -89,6 +92,8 @@ struct Session<'a> {
     /// On this connection; on an earlier one.
     is_subscribed: bool,
     was_subscribed: bool,
+    /// After what time the broker wants to be asked again.
+    slot: Option<Duration>,
     out: &'a mut dyn Write,
     /// Nobody may be there to hear them, and that changes nothing.
     notices: &'a mut dyn Write,
@@ -175,6 +180,9 @@ impl Session<'_> {
     }
 
     fn note(&mut self, message: ServerMessage<'_>) -> Result<(), Failure> {
+        if message.msg.as_deref() == Some("shutting_down") {
+            self.slot = message.retry_after_ms.map(Duration::from_millis);
+        }
         match (message.notice(), message.error) {
             (Some(notice), _) => {
                 writeln!(self.notices, "shardcast: {notice}").ok();
@@ -367,6 +375,27 @@ mod tests {
             since,
             [serde_json::Value::Null, 8.into(), 9.into(), 15.into()]
         );
+    }
+
+    #[tokio::test]
+    async fn it_comes_back_when_it_was_told_to() {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let server = TestServer::start(move |_| {
+            if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
+                return vec![Answer::Close(1008, "enough")];
+            }
+            let told =
+                r#"{"type":"info","msg":"shutting_down","ts":"x","retry_after_ms":1}"#.to_owned();
+            vec![Answer::Text(told), Answer::Close(1001, "")]
+        })
+        .await;
+        let subscription = Subscription {
+            reconnect: true,
+            ..topics(&["a"])
+        };
+        let (_, notices, _) = subscribe_to(&server, subscription).await;
+        // By itself it would wait for a quarter of a second at least.
+        assert!(notices.contains("; trying again in 0.0 s"), "{notices}");
     }
 
     #[test]

@@ -150,6 +150,8 @@ settings! {
         drain_grace: Duration = millis("DRAIN_GRACE_MS", "250", 0);
         /// Longest time that a shutdown may take; above `DRAIN_GRACE_MS`.
         shutdown_timeout: Duration = seconds("SHUTDOWN_TIMEOUT_SEC", "10", 1);
+        /// Time over which the clients of a broker that shuts down are told to come back, each at a moment of its own.
+        reconnect_spread: Duration = seconds("RECONNECT_SPREAD_SEC", "5", 0);
     }
     "Access" {
         /// Ask every client for an API key.

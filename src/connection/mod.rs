@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 
@@ -270,10 +271,11 @@ impl Connection {
         }
     }
 
-    /// Tells the client that the server is shutting down.
-    pub(crate) fn say_goodbye(self: &Rc<Self>, local: &Local) {
+    /// Tells the client that the server is shutting down, and when to come back.
+    pub(crate) fn say_goodbye(self: &Rc<Self>, local: &Local, slot: Duration) {
         if !self.is_over() {
-            self.say(local, &Answer::ShuttingDown);
+            let retry_after_ms = u64::try_from(slot.as_millis()).unwrap_or(u64::MAX);
+            self.say(local, &Answer::ShuttingDown { retry_after_ms });
         }
     }
 

@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sendmany::SendMany;
 use tokio::sync::oneshot;
@@ -104,7 +104,8 @@ impl Core {
             .table
             .insert(local.index, |id| Connection::new(local, id, newcomer));
         if local.is_draining.get() {
-            connection.say_goodbye(local);
+            let (place, places) = (connection.id().slot(), self.table.places());
+            connection.say_goodbye(local, self.slot(place, places));
         }
         if local.is_finishing.get() {
             connection.leave(local);
@@ -176,8 +177,9 @@ impl Core {
                 Letter::Review => self.unreviewed.set(Some(0)),
                 Letter::Drain(done) => {
                     local.is_draining.set(true);
-                    for connection in self.table.all() {
-                        connection.say_goodbye(local);
+                    let all = self.table.all();
+                    for (place, connection) in all.iter().enumerate() {
+                        connection.say_goodbye(local, self.slot(place, all.len()));
                     }
                     done.send(()).ok();
                 }
@@ -206,6 +208,15 @@ impl Core {
         if !is_done {
             self.local.ring();
         }
+    }
+
+    /// When the client at `place` of `places` on this core should come back. The slots of all cores
+    /// lie between each other.
+    fn slot(&self, place: usize, places: usize) -> Duration {
+        let cores = self.mailboxes.len();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let slots = count(places.saturating_mul(cores)).max(1);
+        self.config().reconnect_spread * count(place * cores + self.local.index) / slots
     }
 
     /// Flushes once, and tells the shards whose deliveries are flushed by it.

@@ -64,7 +64,10 @@ pub enum Answer<'a> {
     /// The heartbeat that scripts in a browser can see.
     Heartbeat,
     /// The server is draining.
-    ShuttingDown,
+    ShuttingDown {
+        /// After how many milliseconds the client should come back.
+        retry_after_ms: u64,
+    },
     /// A topic is gone, and the subscription with it.
     TopicDeleted {
         /// Which.

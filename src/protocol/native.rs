@@ -85,7 +85,12 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             put(out, "}");
         }
         Answer::Heartbeat => put_info(out, "ping", ts),
-        Answer::ShuttingDown => put_info(out, "shutting_down", ts),
+        Answer::ShuttingDown { retry_after_ms } => {
+            put(out, r#"{"type":"info","msg":"shutting_down","ts":""#);
+            put(out, ts.as_str());
+            put_number(out, r#"","retry_after_ms":"#, retry_after_ms);
+            put(out, "}");
+        }
         Answer::TopicDeleted { topic } => {
             put(out, r#"{"type":"info","topic":"#);
             put_string(out, topic);
@@ -296,8 +301,10 @@ mod tests {
             r#"{"type":"info","topic":"orders","msg":"topic_deleted","ts":"…"}"#,
         );
         assert_frame(
-            &Answer::ShuttingDown,
-            r#"{"type":"info","msg":"shutting_down","ts":"…"}"#,
+            &Answer::ShuttingDown {
+                retry_after_ms: 1250,
+            },
+            r#"{"type":"info","msg":"shutting_down","ts":"…","retry_after_ms":1250}"#,
         );
     }
 }

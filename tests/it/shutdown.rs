@@ -67,7 +67,7 @@ async fn every_client_is_told_and_closed_with_1001() {
     broker.signal(Signal::TERM);
     for client in &mut clients {
         let info = client.recv_raw().await;
-        assert_eq!(keys(&info), "type msg ts");
+        assert_eq!(keys(&info), "type msg ts retry_after_ms");
         assert!(info.starts_with(r#"{"type":"info","msg":"shutting_down","ts":""#));
         let (code, before) = client.expect_close().await;
         assert_eq!((code, before), (1001, vec![]));
@@ -230,4 +230,39 @@ async fn commands_sent_before_the_signal_is_felt_are_answered_or_refused() {
         let refused = reply["error"]["code"] == "UNAVAILABLE";
         assert!(refused || reply["type"] == "pong", "{reply}");
     }
+}
+
+#[tokio::test]
+async fn each_client_gets_a_moment_of_its_own_to_come_back() {
+    const CLIENTS: u64 = 20;
+    let broker = Broker::start(&[("RECONNECT_SPREAD_SEC", "4"), ("DRAIN_GRACE_MS", "1000")]);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(Client::connect(&broker).await);
+    }
+    broker.signal(Signal::TERM);
+    let mut slots = Vec::new();
+    for client in &mut clients {
+        let told = client.recv().await;
+        assert_eq!(told["msg"], "shutting_down", "{told}");
+        slots.push(number(&told, "retry_after_ms"));
+    }
+    slots.sort_unstable();
+    for (index, slot) in (0..).zip(&slots) {
+        // Evenly, as far as cores have equally many.
+        let even: u64 = index * 4000 / CLIENTS;
+        assert!(slot.abs_diff(even) <= 4000 / CLIENTS, "{slots:?}");
+    }
+    slots.dedup();
+    assert_eq!(slots.len() as u64, CLIENTS, "{slots:?}");
+    let refused = broker.upgrade("/ws", &[]).await;
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("4"))
+    );
+    let refused = broker.post_topic("orders").await;
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("4"))
+    );
 }

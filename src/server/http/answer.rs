@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
@@ -122,12 +123,16 @@ pub(super) fn options(allowed: &'static str) -> Answer {
     answer
 }
 
-pub(super) fn unavailable() -> Answer {
-    error(
+/// The server is draining; clients come back over `reconnect_spread`.
+pub(super) fn unavailable(reconnect_spread: Duration) -> Answer {
+    let mut answer = error(
         StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Unavailable,
         "server is shutting down",
-    )
+    );
+    let seconds = HeaderValue::from(reconnect_spread.as_secs().max(1));
+    answer.headers_mut().insert(RETRY_AFTER, seconds);
+    answer
 }
 
 /// The answer to a request for a WebSocket that cannot become one.

@@ -65,7 +65,7 @@ struct Ready {
 
 pub(super) fn ready(core: &Core) -> Answer {
     if is_draining(core) {
-        unavailable()
+        unavailable(core.config().reconnect_spread)
     } else {
         json(StatusCode::OK, &Ready { status: "ready" })
     }

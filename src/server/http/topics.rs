@@ -45,7 +45,7 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
         return access::forbidden(&text);
     }
     if is_draining(core) {
-        return unavailable();
+        return unavailable(core.config().reconnect_spread);
     }
     let broker = &core.process().broker;
     let inbox = broker.inbox(broker.shard_of(&name));
@@ -124,7 +124,7 @@ async fn read_name(core: &Core, body: &mut RequestBody) -> Result<String, Answer
 /// Deletes the topic that a path names: as it stands, or else without the slash at its end.
 pub(super) async fn delete(core: &Core, path: &str, grant: &Grant) -> Answer {
     if is_draining(core) {
-        return unavailable();
+        return unavailable(core.config().reconnect_spread);
     }
     let mut forbidden = None;
     for path in [Some(path), path.strip_suffix('/')].into_iter().flatten() {

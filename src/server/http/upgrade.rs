@@ -28,7 +28,7 @@ const OLD_PROXY_PAUSE_SEC: u64 = 60;
 /// Answers a request for a WebSocket; where the answer is 101, a connection begins.
 pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &RequestBody) -> Answer {
     if is_draining(core) {
-        return unavailable();
+        return unavailable(core.config().reconnect_spread);
     }
     if request.version() < Version::HTTP_11 && request.headers().contains_key(UPGRADE) {
         warn_of_old_proxy(core.process());
