@@ -1,10 +1,10 @@
 //! A socket with or without TLS: what stands between the bytes of a client and those on the wire.
 //!
-//! Everything about rustls is in this folder. [`tls`] is one session, without buffers or a socket of
+//! Everything about rustls is in this folder. `tls` is one session, without buffers or a socket of
 //! its own: an idle one keeps its keys and little else. [`identity`] is what the server shows to
-//! clients, and is read again while it runs; [`handshake`] makes a session of a new socket.
+//! clients, and is read again while it runs; `handshake` makes a session of a new socket.
 //!
-//! HTTP reads and writes a [`Wire`]. A connection that has become a `WebSocket` is taken apart again:
+//! HTTP reads and writes a `Wire`. A connection that has become a `WebSocket` is taken apart again:
 //! its core reads and writes the socket itself, and asks the session only if there is one.
 
 use std::io::{self, IoSlice};
