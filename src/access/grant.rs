@@ -109,7 +109,7 @@ impl Right {
     }
 
     /// As the words go: "may not …".
-    fn verb(self) -> &'static str {
+    pub fn verb(self) -> &'static str {
         match self {
             Self::Subscribe => "subscribe to",
             Self::Publish => "publish to",

@@ -5,6 +5,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use crate::config;
 use crate::config::client::{ClientSettings, Trust};
 
+use super::key;
 use super::message::Start;
 
 /// Columns of the short help, and where its lists of flags begin.
@@ -40,6 +41,7 @@ pub fn command() -> Command {
                 delete_command(),
                 shell_command(),
                 health_command(),
+                key::command(),
             ]
             // clap gives them none where the broker has its own.
             .map(|command| command.arg(help_flag().short('h').long("help"))),

@@ -1,7 +1,7 @@
 //! The command line: the broker's flags, and the subcommands that are clients of a broker.
 //!
 //! A client speaks the wire contract and nothing else: it shares no code with the broker, so what works here works for
-//! every other client. Standard output carries data only, for pipes; what is said to a person goes to standard
+//! every other client. `key` is no client: it makes what the broker reads. Standard output carries data only, for pipes; what is said to a person goes to standard
 //! error.
 
 use std::io::{self, IsTerminal, Read, Write};
@@ -25,6 +25,7 @@ use self::subscribe::Subscription;
 mod arguments;
 mod client;
 mod health;
+mod key;
 mod message;
 mod position;
 mod publish;
@@ -76,6 +77,8 @@ enum Failure {
     /// It has been said already.
     #[error(transparent)]
     Told(Box<Self>),
+    #[error("{0}")]
+    Key(String),
     #[error("cannot read {0}: {1}")]
     File(String, io::Error),
     #[error("cannot read standard input: {0}")]
@@ -116,6 +119,7 @@ pub fn run(name: &str, args: &ArgMatches) -> ExitCode {
     let settings = ClientSettings::load(args, &process_env);
     let result = match name {
         "health" => run_health(args, &runtime),
+        "key" => key::run(args),
         "sub" => run_sub(args, &settings, &runtime),
         "pub" => run_pub(args, &settings, &runtime),
         "topics" => run_topics(&settings, &runtime),

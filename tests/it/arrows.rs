@@ -55,7 +55,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("pattern", &["protocol"]),
     ("broker", &["protocol", "metrics", "budget"]),
     ("protocol", &[]),
-    ("cli", &["config"]),
+    ("cli", &["config", "access", "pattern"]),
     ("logs", &["config", "metrics"]),
     ("config", &[]),
     ("metrics", &[]),

@@ -543,3 +543,95 @@ async fn every_client_speaks_tls_where_the_url_says_so() {
     ];
     assert_eq!(run(&own, &["health"]).0, Some(0));
 }
+
+#[tokio::test]
+async fn a_new_key_opens_what_its_table_says() {
+    let mut tool = Tool::start_with(
+        &[],
+        &[
+            "key",
+            "new",
+            "--name",
+            "dash \"x\"",
+            "--subscribe",
+            "orders.*",
+            "--observe",
+        ],
+    );
+    let made = tool.end();
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let (_, key) = made
+        .stderr
+        .trim()
+        .rsplit_once(' ')
+        .expect("the key is the last word");
+    assert!(key.starts_with("sc_") && !made.stdout.contains(key));
+    let path = std::env::temp_dir().join(format!("{key}.toml"));
+    std::fs::write(&path, &made.stdout).expect("a temporary file");
+    let path = path.to_str().expect("UTF-8");
+
+    let broker = Broker::start(&[("AUTH_ENABLED", "true"), ("API_KEYS_FILE", path)]);
+    let header = [("X-API-Key", key)];
+    assert_eq!(
+        broker.request("GET", "/stats", &header, "").await.status,
+        200
+    );
+    let body = r#"{"name":"orders.eu"}"#;
+    assert_eq!(
+        broker
+            .request("POST", "/topics", &header, body)
+            .await
+            .status,
+        403
+    );
+
+    let check = |arguments: &[&str]| {
+        let all = [&["key", "check", path][..], arguments].concat();
+        let ended = Tool::start_with(&[], &all).end();
+        (ended.code, ended.stderr)
+    };
+    let name = ["--name", "dash \"x\""];
+    assert_eq!(check(&[]).0, Some(0));
+    assert_eq!(
+        check(&[&name[..], &["--subscribe", "orders.eu"]].concat()).0,
+        Some(0)
+    );
+    let (code, said) = check(&[&name[..], &["--publish", "orders.eu"]].concat());
+    assert_eq!(
+        (code, said.trim()),
+        (
+            Some(1),
+            "shardcast: key 'dash \"x\"' may not publish to 'orders.eu'"
+        )
+    );
+    assert_eq!(check(&["--name", "nobody"]).0, Some(1));
+
+    let listed = Tool::start_with(&[], &["key", "list", path]).end();
+    let line: serde_json::Value = serde_json::from_str(listed.stdout.trim()).expect("JSON");
+    assert_eq!(line["name"], "dash \"x\"");
+    assert_eq!(line["subscribe"], serde_json::json!(["orders.*"]));
+    std::fs::write(path, "[[key]]\nname = 1\n").expect("a temporary file");
+    let (code, said) = check(&[]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("line 2"), "{said}");
+    std::fs::remove_file(path).ok();
+}
+
+#[test]
+fn a_key_that_no_file_may_hold_is_not_made() {
+    for arguments in [
+        &["--name", ""][..],
+        &["--name", "a", "--subscribe", "a.*b"],
+        &["--name", "a", "--expires", "tomorrow"],
+        &["--name", "a", "--connections-max", "0"],
+    ] {
+        let all = [&["key", "new"][..], arguments].concat();
+        let ended = Tool::start_with(&[], &all).end();
+        assert_ne!(ended.code, Some(0), "{arguments:?}");
+        assert!(
+            ended.stdout.is_empty() && !ended.stderr.contains("sc_"),
+            "{}",
+            ended.stderr
+        );
+    }
+}
