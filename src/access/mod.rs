@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
@@ -14,11 +14,13 @@ pub mod file;
 pub mod grant;
 mod jwt;
 pub mod key;
+pub mod ticket;
 mod watched;
 
 use self::grant::Grant;
 use self::jwt::Tokens;
 use self::key::Keys;
+use self::ticket::Tickets;
 use self::watched::Watched;
 use crate::config::Config;
 use crate::config::values::ApiKeys;
@@ -32,6 +34,7 @@ pub struct Access {
     open: ApiKeys,
     keys: Keys,
     tokens: Tokens,
+    tickets: Tickets,
     sources: Mutex<Vec<Source>>,
 }
 
@@ -89,6 +92,7 @@ impl Access {
             open: config.api_keys.clone(),
             keys: Keys::default(),
             tokens: Tokens::new(config.jwt_issuer.clone(), config.jwt_audience.clone()),
+            tickets: Tickets::new(config.tickets_max),
             sources: Mutex::new(sources.filter(|_| config.auth_enabled).collect()),
         };
         let errors: Vec<_> = access.read(|_| true).filter_map(Result::err).collect();
@@ -127,6 +131,17 @@ impl Access {
         grant
             .inspect_err(|why| tracing::debug!("a token was refused: {why}"))
             .ok()
+    }
+
+    /// A ticket that acts once as `grant`. `None` if too many are out.
+    pub fn sell_ticket(&self, grant: Grant, now: Instant) -> Option<String> {
+        self.tickets.sell(grant, now)
+    }
+
+    /// What `ticket` grants, if it is one that was not used, and whose key has not ended since.
+    pub fn by_ticket(&self, ticket: &str, now: Instant) -> Option<Grant> {
+        let grant = self.tickets.take(ticket.as_bytes(), now)?;
+        grant.end(now_ms()).is_none().then_some(grant)
     }
 
     /// Reads again what has changed, or everything if it `must`. Whether somebody's rights have

@@ -169,6 +169,8 @@ settings! {
         jwt_issuer: Option<Box<str>> = some_text("JWT_ISSUER");
         /// What a token must have in its aud; nothing asks for none.
         jwt_audience: Option<Box<str>> = some_text("JWT_AUDIENCE");
+        /// Tickets that may be out at once; one counts for 30 seconds, used or not.
+        tickets_max: usize = count("TICKETS_MAX", "10000", 1..=1_000_000, "TICKETS");
         /// Time for a new connection to send its key.
         auth_timeout: Duration = seconds("AUTH_TIMEOUT_SEC", "10", 1);
         /// Ask for the key on /metrics too.

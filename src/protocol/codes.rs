@@ -96,6 +96,9 @@ pub const ALREADY_AUTHENTICATED_TEXT: &str = "Already authenticated";
 /// Goes with [`ErrorCode::BadRequest`] when `message.id` is a string but not a UUID.
 pub const MESSAGE_ID_NOT_UUID_TEXT: &str = "message.id must be a valid UUID";
 
+/// Goes with [`ErrorCode::Unauthorized`] where a ticket is none, used or over.
+pub const INVALID_TICKET_TEXT: &str = "Invalid, used or expired ticket";
+
 /// Goes with [`ErrorCode::MissingApiKey`].
 pub const MISSING_API_KEY_TEXT: &str = "Missing X-API-Key header";
 

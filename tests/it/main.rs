@@ -35,6 +35,7 @@ mod rest_times;
 mod settings;
 mod shutdown;
 
+mod tickets;
 mod tls;
 mod tls_hostile;
 mod tls_identity;

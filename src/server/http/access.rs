@@ -14,7 +14,7 @@ use crate::access::grant::Grant;
 use crate::config::Config;
 use crate::config::origins::AllowedOrigins;
 use crate::protocol::codes::{
-    ErrorCode, INVALID_API_KEY_TEXT, INVALID_TOKEN_TEXT, MISSING_API_KEY_TEXT,
+    ErrorCode, INVALID_API_KEY_TEXT, INVALID_TICKET_TEXT, INVALID_TOKEN_TEXT, MISSING_API_KEY_TEXT,
 };
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -37,6 +37,7 @@ pub(super) struct KeyError {
 impl KeyError {
     const MISSING: Self = Self::new(ErrorCode::MissingApiKey, MISSING_API_KEY_TEXT);
     const KEY: Self = Self::new(ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT);
+    pub(super) const TICKET: Self = Self::new(ErrorCode::Unauthorized, INVALID_TICKET_TEXT);
     const TOKEN: Self = Self::new(ErrorCode::InvalidToken, INVALID_TOKEN_TEXT);
 
     const fn new(code: ErrorCode, message: &'static str) -> Self {

@@ -31,6 +31,7 @@ mod progress;
 pub(super) mod refusal;
 mod route;
 mod stats;
+mod tickets;
 mod topics;
 mod upgrade;
 
@@ -237,6 +238,7 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         Route::Stats => listing::list(core, &http.turns, Kind::Stats, grant).await,
         Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
         Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,
+        Route::Tickets => tickets::sell(core, grant),
         Route::Topic(name) => topics::delete(core, name, &grant).await,
     }
 }

@@ -12,6 +12,7 @@ pub(super) enum Route<'a> {
     Metrics,
     Stats,
     Topics,
+    Tickets,
     /// A topic's name, percent-encoded, with a slash at its end if there was one.
     Topic(&'a str),
 }
@@ -27,6 +28,7 @@ impl<'a> Route<'a> {
             "/metrics" => Self::Metrics,
             "/stats" => Self::Stats,
             "/topics" => Self::Topics,
+            "/tickets" => Self::Tickets,
             _ => Self::Topic(path.strip_prefix("/topics/")?),
         };
         Some(route)
@@ -36,6 +38,7 @@ impl<'a> Route<'a> {
     pub(super) fn allowed(self) -> &'static str {
         match self {
             Self::Topics => "GET, HEAD, POST",
+            Self::Tickets => "POST",
             Self::Topic(_) => "DELETE",
             _ => "GET, HEAD",
         }

@@ -12,6 +12,7 @@ use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
 use super::body::RequestBody;
 use super::is_draining;
 use super::patience::Patient;
+use super::tickets;
 use crate::access::grant::{Grant, Place};
 use crate::connection::Newcomer;
 use crate::connection::session::Admission;
@@ -46,7 +47,12 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
     if !body.is_empty() {
         return bad_request("a request for a WebSocket has no body");
     }
-    let grant = match access::grant_of_upgrade(&core.process().access, request.headers()) {
+    let query = request.uri().query().unwrap_or_default();
+    let granted = match tickets::redeem(core, query) {
+        Some(redeemed) => redeemed.map(Some),
+        None => access::grant_of_upgrade(&core.process().access, request.headers()),
+    };
+    let grant = match granted {
         Ok(grant) => grant,
         Err(wrong) => return wrong.answer(),
     };
@@ -54,7 +60,7 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
         Ok(admission) => admission,
         Err((status, text)) => return error(status, ErrorCode::LimitExceeded, &text),
     };
-    let client_id = client_id(request.uri().query().unwrap_or_default());
+    let client_id = client_id(query);
     let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
         return upgrade_required("Sec-WebSocket-Version must be 13");
     };
