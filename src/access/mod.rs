@@ -14,6 +14,7 @@ pub mod file;
 pub mod grant;
 mod jwt;
 pub mod key;
+pub mod rate;
 pub mod ticket;
 mod watched;
 

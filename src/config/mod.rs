@@ -115,6 +115,14 @@ settings! {
         topics_max: usize = count("MAX_TOPICS", "100000", 1..=10_000_000, "TOPICS");
         /// Most topics that one connection is subscribed to.
         subscriptions_max: usize = count("MAX_SUBSCRIPTIONS_PER_CONNECTION", "1000", 1..=1_000_000, "TOPICS");
+        /// Commands of one connection in a second, in the long run; 0 is no limit.
+        rate_messages_per_sec: u64 = count("RATE_MESSAGES_PER_SEC", "0", 0..=1_000_000_000, "COMMANDS");
+        /// Bytes of its commands in a second, as many at once; 0 is no limit.
+        rate_bytes_per_sec: usize = bytes("RATE_BYTES_PER_SEC", "0", 0..=1 << 40);
+        /// Commands of one connection at once; 0 is a second's worth.
+        rate_burst_messages: Option<u64> = optional("RATE_BURST_MESSAGES", "0", 0..=1_000_000_000, "COMMANDS");
+        /// How long a client may go on above its rate before its connection ends.
+        rate_patience: Duration = seconds("RATE_PATIENCE_SEC", "10", 1);
         /// Batches of commands that wait for one shard; connections wait when it is full.
         inbox_size: usize = count("SHARD_INBOX_SIZE", "4096", 1..=1_048_576, "BATCHES");
         /// Commands of one connection that are not answered yet.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Connection;
 use super::flow::Flow;
 use super::local::Local;
+use super::pace::{Pace, Verdict};
 use super::rights::Denial;
 use crate::access::grant::{Place, Right};
 use crate::broker::request::{Replay, Request};
@@ -24,7 +25,7 @@ pub(super) struct Session {
     pub(super) connection: Rc<Connection>,
     pub(super) flow: Flow,
     /// A command that waits until those before it are answered.
-    held: Option<Box<str>>,
+    held: Option<Held>,
     /// The upgrade's header has authenticated the connection, and no `auth` has come: the first one
     /// is answered like any other, since clients with one set of headers for everything send both.
     pub(super) is_auth_expected: bool,
@@ -32,6 +33,15 @@ pub(super) struct Session {
     pub(super) seat: Seat,
     /// Held likewise: one of those that its key has.
     pub(super) place: Place,
+    /// How often the client may say something, if that is limited.
+    pace: Option<Box<Pace>>,
+}
+
+/// A command that waits, and what was decided of it when it came.
+#[derive(Debug)]
+struct Held {
+    text: Box<str>,
+    verdict: Verdict,
 }
 
 /// The right to be connected.
@@ -55,6 +65,7 @@ impl Session {
         let Admission { seat, place } = admission;
         let flow = Flow::new(Rc::clone(&local), Rc::clone(&connection));
         Self {
+            pace: Pace::of(local.config()),
             local,
             connection,
             flow,
@@ -72,16 +83,16 @@ impl Session {
 
     /// Bytes of a command that waits.
     pub(super) fn held_bytes(&self) -> usize {
-        self.held.as_ref().map_or(0, |text| text.len())
+        self.held.as_ref().map_or(0, |held| held.text.len())
     }
 
     /// Tries again with the command that waits.
     pub(super) fn resume(&mut self) {
         if !self.flow.has_refused()
-            && let Some(text) = self.held.take()
-            && self.act(&text) == Acted::MustWait
+            && let Some(held) = self.held.take()
+            && self.act(&held.text, held.verdict) == Acted::MustWait
         {
-            self.held = Some(text);
+            self.held = Some(held);
         }
     }
 
@@ -90,8 +101,12 @@ impl Session {
         let (local, connection) = (&self.local, &self.connection);
         match message {
             Message::Text(text) => {
-                if self.act(text) == Acted::MustWait {
-                    self.held = Some(text.into());
+                let verdict = self.pace.as_mut().map_or(Verdict::Within, |pace| {
+                    pace.count(text.len(), local.process.started.elapsed())
+                });
+                if self.act(text, verdict) == Acted::MustWait {
+                    let text = text.into();
+                    self.held = Some(Held { text, verdict });
                 }
             }
             Message::Ping(payload) => connection.send(local, |out| frame::pong(out, payload)),
@@ -100,7 +115,7 @@ impl Session {
         }
     }
 
-    fn act(&mut self, text: &str) -> Acted {
+    fn act(&mut self, text: &str, verdict: Verdict) -> Acted {
         let command = command::parse(text, self.local.config().payload_depth_max);
         if !self.connection.is_authenticated.get() {
             self.authenticate(&command);
@@ -112,6 +127,9 @@ impl Session {
                 code: ErrorCode::Unavailable,
                 message: "Server is shutting down",
             });
+        }
+        if verdict != Verdict::Within {
+            return self.slow_down(request_id_of(&command), verdict);
         }
         match command {
             Ok(Command::Publish(publish)) => {
@@ -147,6 +165,26 @@ impl Session {
                 code: ErrorCode::BadRequest,
                 message: &message,
             }),
+        }
+    }
+
+    /// Refuses what came too soon.
+    fn slow_down(&mut self, request_id: Option<RequestId<'_>>, verdict: Verdict) -> Acted {
+        match verdict {
+            Verdict::Within => Acted::Done,
+            Verdict::Over { retry_after_ms } => self.answer(&Answer::TooSoon {
+                request_id,
+                retry_after_ms,
+            }),
+            Verdict::Beyond { retry_after_ms } => {
+                let answer = Answer::TooSoon {
+                    request_id,
+                    retry_after_ms,
+                };
+                let reason = "above the rate limit for too long";
+                self.connection.refuse(&self.local, &answer, reason);
+                Acted::Done
+            }
         }
     }
 

@@ -56,6 +56,13 @@ pub enum Answer<'a> {
         /// In words.
         message: &'a str,
     },
+    /// A command came above the rate limit and was not carried out.
+    TooSoon {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+        /// After how many milliseconds it would be.
+        retry_after_ms: u64,
+    },
     /// Events fell out of the client's ring since it was last told.
     Lost {
         /// How many.

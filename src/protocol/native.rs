@@ -75,6 +75,18 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             put(out, "}");
             put_last_ts(out, ts);
         }
+        Answer::TooSoon {
+            request_id,
+            retry_after_ms,
+        } => {
+            put_type(out, "error", request_id);
+            put(out, r#","error":{"code":""#);
+            put(out, ErrorCode::LimitExceeded.as_str());
+            put(out, r#"","message":"Rate limit exceeded"},"ts":""#);
+            put(out, ts.as_str());
+            put_number(out, r#"","retry_after_ms":"#, retry_after_ms);
+            put(out, "}");
+        }
         Answer::Lost { events } => {
             put(out, r#"{"type":"error","error":{"code":""#);
             put(out, ErrorCode::SlowConsumer.as_str());

@@ -16,6 +16,7 @@ mod auth;
 mod heartbeat;
 mod keys;
 mod messages;
+mod rates;
 mod recovery;
 mod rights;
 mod tokens;
