@@ -25,7 +25,7 @@ pub(super) struct Session {
     pub(super) connection: Rc<Connection>,
     pub(super) flow: Flow,
     /// A command that waits until those before it are answered.
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     /// The upgrade's header has authenticated the connection, and no `auth` has come: the first one
     /// is answered like any other, since clients with one set of headers for everything send both.
     pub(super) is_auth_expected: bool,
@@ -106,7 +106,7 @@ impl Session {
                 });
                 if self.act(text, verdict) == Acted::MustWait {
                     let text = text.into();
-                    self.held = Some(Held { text, verdict });
+                    self.held = Some(Box::new(Held { text, verdict }));
                 }
             }
             Message::Ping(payload) => connection.send(local, |out| frame::pong(out, payload)),
