@@ -8,6 +8,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use shardcast::broker::ring::{Next, Ring, RingLimits};
 use shardcast::broker::run::Run;
+use shardcast::protocol::time::Moment;
 
 const PUSHES: usize = 1000;
 
@@ -17,7 +18,13 @@ const LIMITS: RingLimits = RingLimits {
 };
 
 fn run() -> Arc<Run> {
-    Arc::new(Run::new(vec![b'x'; 290], &[290], 1, support::topic()))
+    Arc::new(Run::new(
+        vec![b'x'; 290],
+        &[290],
+        1,
+        Moment::default(),
+        support::topic(),
+    ))
 }
 
 /// Events taken off until the ring is empty.

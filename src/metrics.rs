@@ -5,6 +5,20 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod histogram;
+
+pub use histogram::{Histogram, Tally};
+
+/// Bounds of [`CoreCounters::latency`], in microseconds: from what one turn takes to what
+/// `WRITE_WAIT_SEC` lets a socket wait.
+const LATENCY_BOUNDS: &[u64] = &[
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
+/// Bounds of [`CoreCounters::flush_sends`] and [`CoreCounters::lag`]: the powers of two.
+const COUNT_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096];
+
 /// A number that only grows, or a gauge that its owner moves both ways.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -75,7 +89,7 @@ pub struct TopicCounters {
 }
 
 /// What one core's connections have done since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CoreCounters {
     /// WebSocket connections open now.
     pub connections: Counter,
@@ -96,6 +110,32 @@ pub struct CoreCounters {
     /// Connections ended because their socket took nothing for `WRITE_WAIT_SEC`, or because of
     /// `SLOW_CONSUMER_POLICY=disconnect`.
     pub slow_disconnects: Counter,
+    /// Microseconds from when a message was read to when the kernel took the event, of each live
+    /// event delivered.
+    pub latency: Histogram,
+    /// Sends of each batch that went to the kernel together.
+    pub flush_sends: Histogram,
+    /// Events that a connection's flush left waiting, of each that left any.
+    pub lag: Histogram,
+}
+
+impl Default for CoreCounters {
+    fn default() -> Self {
+        Self {
+            connections: Counter::default(),
+            subscribers: Counter::default(),
+            requesting: Counter::default(),
+            delivered: Counter::default(),
+            discarded: Counter::default(),
+            sends: Counter::default(),
+            flush_calls: Counter::default(),
+            io_uring: Counter::default(),
+            slow_disconnects: Counter::default(),
+            latency: Histogram::new(LATENCY_BOUNDS),
+            flush_sends: Histogram::new(COUNT_BOUNDS),
+            lag: Histogram::new(COUNT_BOUNDS),
+        }
+    }
 }
 
 impl CoreCounters {
@@ -142,6 +182,14 @@ impl Metrics {
     /// The sum of one counter over all shards.
     pub fn shard_sum(&self, counter: impl Fn(&ShardCounters) -> &Counter) -> u64 {
         self.shards.iter().map(|shard| counter(shard).value()).sum()
+    }
+
+    /// One histogram of all cores together.
+    pub fn core_tally(&self, histogram: impl Fn(&CoreCounters) -> &Histogram) -> Tally {
+        let mut tallies = self.cores.iter().map(|core| histogram(core).tally());
+        let first = tallies.next();
+        let first = first.unwrap_or_else(|| histogram(&CoreCounters::default()).tally());
+        tallies.fold(first, |sum, tally| sum.plus(&tally))
     }
 
     /// The sum of one counter over all cores.

@@ -14,7 +14,7 @@ use shardcast::broker::ring::{Next, Ring, RingLimits};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::broker::{ConnectionId, Shared};
 use shardcast::protocol::native;
-use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::time::{Moment, Timestamp};
 
 /// Messages that are published together: what a client with a window of 32 leads to.
 pub(crate) const BATCH: usize = 32;
@@ -110,7 +110,7 @@ impl Rig {
 
     /// Publishes `messages`, and has the shard accept them. Returns the replies.
     pub(crate) fn publish(&mut self, messages: usize) -> usize {
-        let mut publishes = Publishes::new(self.publisher);
+        let mut publishes = Publishes::new(self.publisher, Moment::default());
         for _ in 0..messages {
             publishes.push(TOPIC, ID, &self.payload, "\"r-1\"", true);
         }

@@ -13,7 +13,7 @@ use shardcast::broker::request::Request;
 use shardcast::broker::ring::{Fetch, Next, Piece, Ring, RingLimits};
 use shardcast::broker::run::Run;
 use shardcast::broker::shard::{Shard, ShardLimits};
-use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::time::{Moment, Timestamp};
 
 #[derive(Debug, Arbitrary)]
 enum Step {
@@ -148,7 +148,7 @@ fuzz_target!(|input: (u8, u16, Vec<Step>)| {
                 let whole = u32::try_from(frames.len()).expect("few");
                 let mut ends: Vec<u32> = (1..=u32::try_from(events).expect("few")).collect();
                 *ends.last_mut().expect("one at least") = whole;
-                let run = Arc::new(Run::new(frames, &ends, number, topic()));
+                let run = Arc::new(Run::new(frames, &ends, number, Moment::default(), topic()));
                 let lost = plain.lost;
                 let events = events as u64;
                 plain.items.push_back(Item::Run {

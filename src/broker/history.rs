@@ -108,6 +108,7 @@ impl History {
 mod tests {
     use super::super::directory::tests::entry;
     use super::*;
+    use crate::protocol::time::Moment;
 
     /// Runs of 1, 2, 3, 1, 2, 3… events, each event one byte with its number.
     fn filled(events_max: usize, total: u8) -> History {
@@ -118,7 +119,7 @@ mod tests {
             let ends: Vec<u32> = (1..=frames.len())
                 .map(|end| u32::try_from(end).expect("small"))
                 .collect();
-            let run = Run::new(frames, &ends, next.into(), entry("t"));
+            let run = Run::new(frames, &ends, next.into(), Moment::default(), entry("t"));
             next += size;
             size = size % 3 + 1;
             history.push(Arc::new(run));
@@ -158,7 +159,13 @@ mod tests {
         for seq in 1..=2000_u64 {
             let bytes = usize::try_from(1 + seq * 37 % 900).expect("small");
             let end = u32::try_from(bytes).expect("small");
-            history.push(Arc::new(Run::new(vec![0; bytes], &[end], seq, entry("t"))));
+            history.push(Arc::new(Run::new(
+                vec![0; bytes],
+                &[end],
+                seq,
+                Moment::default(),
+                entry("t"),
+            )));
         }
         let (mut next, mut seen) = (5, Vec::new());
         while next <= 1900 {
@@ -180,6 +187,7 @@ mod tests {
                 vec![0; 100_000],
                 &[100_000],
                 seq,
+                Moment::default(),
                 entry("t"),
             )));
         }

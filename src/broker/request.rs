@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::ConnectionId;
 use super::directory::TopicEntry;
 use super::ring::Fetch;
+use crate::protocol::time::Moment;
 
 /// Something for a shard to do.
 #[derive(Debug)]
@@ -107,6 +108,8 @@ pub enum Replay {
 pub struct Publishes {
     /// Whose.
     pub publisher: ConnectionId,
+    /// When they were read.
+    pub read_at: Moment,
     /// Names, ids, payloads and request ids, back to back.
     pub text: String,
     /// Where each part stands in `text`.
@@ -126,10 +129,11 @@ pub struct PublishItem {
 }
 
 impl Publishes {
-    /// An empty batch of `publisher`.
-    pub fn new(publisher: ConnectionId) -> Self {
+    /// An empty batch of `publisher`, for messages that were read at `read_at`.
+    pub fn new(publisher: ConnectionId, read_at: Moment) -> Self {
         Self {
             publisher,
+            read_at,
             text: String::new(),
             items: Vec::new(),
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::directory::TopicEntry;
 use crate::budget::Kind;
+use crate::protocol::time::Moment;
 
 /// Most bytes of frames in one run of more than one event.
 pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
@@ -25,13 +26,21 @@ pub struct Run {
     first_seq: u64,
     /// What it takes in memory: reckoned once, asked for by every ring.
     bytes: usize,
+    /// When the first of its messages was read.
+    read_at: Moment,
     topic: Arc<TopicEntry>,
 }
 
 impl Run {
     /// Takes over `frames`; `ends` has the end of each frame, in order. The first of them has the
-    /// sequence number `first_seq`.
-    pub fn new(frames: Vec<u8>, ends: &[u32], first_seq: u64, topic: Arc<TopicEntry>) -> Self {
+    /// sequence number `first_seq`, and was read at `read_at`.
+    pub fn new(
+        frames: Vec<u8>,
+        ends: &[u32],
+        first_seq: u64,
+        read_at: Moment,
+        topic: Arc<TopicEntry>,
+    ) -> Self {
         let ends = if ends.len() > 1 {
             ends.into()
         } else {
@@ -44,6 +53,7 @@ impl Run {
             ends,
             first_seq,
             bytes,
+            read_at,
             topic,
         }
     }
@@ -61,6 +71,11 @@ impl Run {
     /// Sequence number of its last event.
     pub fn last_seq(&self) -> u64 {
         self.first_seq + self.events() as u64 - 1
+    }
+
+    /// When the first of its messages was read from a socket.
+    pub fn read_at(&self) -> Moment {
+        self.read_at
     }
 
     /// What it takes in memory, in bytes.
@@ -105,7 +120,13 @@ mod tests {
 
     #[test]
     fn each_event_starts_where_the_one_before_ends() {
-        let run = Run::new(b"aabbbc".to_vec(), &[2, 5, 6], 7, entry("t"));
+        let run = Run::new(
+            b"aabbbc".to_vec(),
+            &[2, 5, 6],
+            7,
+            Moment::default(),
+            entry("t"),
+        );
         assert_eq!(run.events(), 3);
         let starts: Vec<_> = (0..4).map(|i| run.start_of(i)).collect();
         assert_eq!(starts, [0, 2, 5, 6]);
@@ -114,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_single_event_needs_no_table_of_ends() {
-        let run = Run::new(b"abc".to_vec(), &[3], 7, entry("t"));
+        let run = Run::new(b"abc".to_vec(), &[3], 7, Moment::default(), entry("t"));
         assert_eq!((run.events(), run.start_of(0), run.start_of(1)), (1, 0, 3));
         assert!(run.ends.is_empty());
     }
@@ -122,7 +143,13 @@ mod tests {
     #[test]
     fn its_bytes_are_booked_while_anybody_holds_it() {
         let topic = entry("t");
-        let run = Arc::new(Run::new(vec![0; 1000], &[1000], 1, Arc::clone(&topic)));
+        let run = Arc::new(Run::new(
+            vec![0; 1000],
+            &[1000],
+            1,
+            Moment::default(),
+            Arc::clone(&topic),
+        ));
         let held = Arc::clone(&run);
         assert!(topic.budget.bytes(Kind::Frames) >= 1000);
         drop(run);

@@ -21,7 +21,7 @@ use super::ring::{Fetch, Piece};
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
 use crate::protocol::names::check_topic_name;
-use crate::protocol::time::Timestamp;
+use crate::protocol::time::{Moment, Timestamp};
 
 /// The limits that a shard keeps.
 #[derive(Debug, Clone)]
@@ -267,10 +267,13 @@ impl Shard {
             });
             found.unwrap_or_default()
         };
+        let first = waiting.first().and_then(|&(batch, _)| batches.get(batch));
+        let read_at = first.map_or_else(Moment::default, |batch| batch.publishes.read_at);
         accepted.clear();
         topic.publish(
             waiting.iter().map(message),
             ts,
+            read_at,
             limits.run_events_max,
             |outcome| accepted.push(outcome),
             |core, run, to| {

@@ -12,7 +12,7 @@ use super::history::History;
 use super::ring::{Fetch, Piece};
 use super::run::{RUN_BYTES_MAX, Run};
 use super::subscribers::Subscribers;
-use crate::protocol::time::Timestamp;
+use crate::protocol::time::{Moment, Timestamp};
 
 /// The answer to one accepted message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,18 +50,19 @@ impl Topic {
     }
 
     /// Accepts `messages` (id and payload of each) in their order. Calls `accepted` for each
-    /// message, and `send` for each core that has subscribers.
+    /// message, and `send` for each core that has subscribers. The first was read at `read_at`.
     pub(crate) fn publish<'m>(
         &mut self,
         messages: impl ExactSizeIterator<Item = (&'m str, &'m str)> + Clone,
         ts: Timestamp,
+        read_at: Moment,
         run_events_max: usize,
         mut accepted: impl FnMut(Accepted),
         mut send: impl FnMut(usize, Arc<Run>, Arc<Audience>),
     ) {
         let mut rest = messages;
         while rest.len() > 0 {
-            let run = Arc::new(self.encode(&mut rest, ts, run_events_max));
+            let run = Arc::new(self.encode(&mut rest, ts, read_at, run_events_max));
             self.deliver(&run, &mut accepted, &mut send);
             let before = self.history.bytes();
             self.history.push(run);
@@ -74,6 +75,7 @@ impl Topic {
         &mut self,
         messages: &mut (impl Iterator<Item = (&'m str, &'m str)> + Clone),
         ts: Timestamp,
+        read_at: Moment,
         run_events_max: usize,
     ) -> Run {
         let template = &self.entry.template;
@@ -105,7 +107,7 @@ impl Topic {
         shard.bytes_in.add_owned(payload_bytes);
         shard.accepted.add_owned(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
-        Run::new(frames, ends, first_seq, Arc::clone(&self.entry))
+        Run::new(frames, ends, first_seq, read_at, Arc::clone(&self.entry))
     }
 
     /// Hands `run` to every core that has subscribers.

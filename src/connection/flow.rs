@@ -94,13 +94,14 @@ impl Flow {
         let publisher = self.connection.id;
         let place = if let Some(place) = self.batches.iter().position(|(of, _)| *of == shard) {
             if self.batches[place].1.items.len() >= items_max {
-                let fresh = Publishes::new(publisher);
+                let fresh = Publishes::new(publisher, self.local.moment());
                 let full = std::mem::replace(&mut self.batches[place].1, fresh);
                 self.push(shard, Request::Publish(full));
             }
             place
         } else {
-            self.batches.push((shard, Publishes::new(publisher)));
+            self.batches
+                .push((shard, Publishes::new(publisher, self.local.moment())));
             self.batches.len() - 1
         };
         &mut self.batches[place].1

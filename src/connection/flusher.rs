@@ -19,9 +19,11 @@ use super::outgoing::{Segment, Unsent, advance};
 use super::{Connection, Phase, hand_in};
 use crate::broker::request::Request;
 use crate::broker::ring::{Next, Piece};
+use crate::metrics::CoreCounters;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::CloseCode;
 use crate::protocol::native;
+use crate::protocol::time::Moment;
 use crate::wire::tls::Sealed;
 
 /// Bytes taken from a ring for one send. What waits beyond them stays in the ring, where the
@@ -128,16 +130,20 @@ impl Flusher {
         if self.sends.is_empty() {
             return;
         }
-        local.counters.sends.add_owned(self.sends.len() as u64);
+        let sends = self.sends.len() as u64;
+        local.counters.sends.add_owned(sends);
+        local.counters.flush_sends.observe(sends, 1);
         if self.sends.len() == 1 || !self.submit(local) {
             self.write_each(local);
         }
+        let mut delivered = Delivered::at(local.moment());
         let mut rest = self.segments.as_mut_slice();
         for (mut send, result) in self.sends.drain(..).zip(self.results.drain(..)) {
             let (own, others) = std::mem::take(&mut rest).split_at_mut(send.segments);
             rest = others;
-            settle(local, &mut send, own, result);
+            settle(local, &mut delivered, &mut send, own, result);
         }
+        delivered.note(&local.counters);
         self.segments.clear();
     }
 
@@ -279,8 +285,54 @@ impl Outcome {
     }
 }
 
+/// Live events that a batch of sends has brought to the kernel. Those that were read at the same
+/// moment are counted together: mostly that is the whole batch.
+struct Delivered {
+    now: Moment,
+    read_at: Moment,
+    events: u64,
+}
+
+impl Delivered {
+    fn at(now: Moment) -> Self {
+        Self {
+            now,
+            read_at: now,
+            events: 0,
+        }
+    }
+
+    fn add(&mut self, counters: &CoreCounters, segments: &[Segment]) {
+        for segment in segments {
+            if let Segment::Events { run, live, .. } = segment {
+                if run.read_at() != self.read_at {
+                    self.note(counters);
+                    self.read_at = run.read_at();
+                }
+                self.events += *live as u64;
+            }
+        }
+    }
+
+    fn note(&mut self, counters: &CoreCounters) {
+        let events = std::mem::take(&mut self.events);
+        if events > 0 {
+            counters.delivered.add_owned(events);
+            counters
+                .latency
+                .observe(self.now.since(self.read_at), events);
+        }
+    }
+}
+
 /// Does what follows from the result of one send of the segments `own`.
-fn settle(local: &Local, send: &mut Send, own: &mut [Segment], result: io::Result<usize>) {
+fn settle(
+    local: &Local,
+    delivered: &mut Delivered,
+    send: &mut Send,
+    own: &mut [Segment],
+    result: io::Result<usize>,
+) {
     let connection = &send.connection;
     let outcome = Outcome::of(result);
     let (taken, would_block) = match (outcome, send.sealed.take()) {
@@ -299,8 +351,7 @@ fn settle(local: &Local, send: &mut Send, own: &mut [Segment], result: io::Resul
     };
     let (through, written) = advance(own, send.written, taken);
     let (done, left) = own.split_at_mut(through);
-    let live: usize = done.iter().map(Segment::live).sum();
-    local.counters.delivered.add_owned(live as u64);
+    delivered.add(&local.counters, done);
     if taken > 0 {
         connection.stalled.set(None);
     }
@@ -365,6 +416,10 @@ impl Connection {
         let ring = self.ring.borrow();
         let replies = ring.reply_bytes() + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes());
         self.book(local, [replies, self.kept.get()[1]]);
+        let lag = ring.events();
+        if lag > 0 {
+            local.counters.lag.observe(lag, 1);
+        }
         let is_sent = unsent.is_none() && !self.has_sealed();
         let (is_empty, is_ready) = (ring.is_empty(), ring.is_ready());
         drop((unsent, ring));

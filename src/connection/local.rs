@@ -16,7 +16,7 @@ use crate::budget::Kind;
 use crate::config::Config;
 use crate::metrics::CoreCounters;
 use crate::process::Process;
-use crate::protocol::time::Timestamp;
+use crate::protocol::time::{Moment, Timestamp};
 
 /// Bytes read from one socket in one call. More for one read means fewer and larger sends: 32
 /// messages of 4 KiB fit.
@@ -108,6 +108,11 @@ impl Local {
         let stamp = Timestamp::from_unix_ms(ms);
         self.stamp.set((ms, stamp));
         stamp
+    }
+
+    /// The time by which latency is measured.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::at(self.process.started.elapsed())
     }
 
     /// The time of all deadlines: ticks in which the core was alive and looking.

@@ -81,9 +81,16 @@ pub(super) fn advance(segments: &[Segment], before: usize, taken: usize) -> (usi
 mod tests {
     use super::*;
     use crate::broker::directory::tests::entry;
+    use crate::protocol::time::Moment;
 
     fn events(frames: &[u8], ends: &[u32], start: usize) -> Segment {
-        let run = Arc::new(Run::new(frames.to_vec(), ends, 1, entry("t")));
+        let run = Arc::new(Run::new(
+            frames.to_vec(),
+            ends,
+            1,
+            Moment::default(),
+            entry("t"),
+        ));
         let live = ends.len() - 1;
         Segment::Events { run, start, live }
     }

@@ -1,6 +1,7 @@
 //! Moments as clients see them.
 
 use std::fmt;
+use std::time::Duration;
 
 use jiff::tz::Offset;
 
@@ -43,6 +44,24 @@ impl Timestamp {
     }
 }
 
+/// A moment on a clock that never jumps, in microseconds. It comes round every 71 minutes, so only
+/// what lies closer together can be compared; nothing waits in a ring for so long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment(u32);
+
+impl Moment {
+    /// The moment that lies `elapsed` behind the start of the clock.
+    #[expect(clippy::cast_possible_truncation, reason = "it comes round")]
+    pub fn at(elapsed: Duration) -> Self {
+        Self(elapsed.as_micros() as u32)
+    }
+
+    /// Microseconds from `earlier` to this.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.wrapping_sub(earlier.0).into()
+    }
+}
+
 impl fmt::Debug for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
@@ -63,6 +82,14 @@ fn put_digits(place: &mut [u8], mut number: i16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_compared_across_the_end_of_the_clock() {
+        let before = Duration::from_micros((1 << 32) - 5);
+        let after = before + Duration::from_micros(12);
+        assert_eq!(Moment::at(after).since(Moment::at(before)), 12);
+        assert_eq!(Moment::at(before).since(Moment::at(before)), 0);
+    }
 
     #[test]
     fn timestamps_are_rfc_3339_in_milliseconds() {

@@ -28,6 +28,7 @@ mod soak;
 
 mod listing;
 mod logs;
+mod metrics;
 mod origins;
 mod rest;
 mod rest_bodies;

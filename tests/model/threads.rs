@@ -15,7 +15,7 @@ use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::request::{Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::metrics::ShardCounters;
-use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::time::{Moment, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::peer::{Client, Peer, Wire, topic_of};
@@ -236,7 +236,7 @@ fn publish(machine: &Machine, shard: &mut Shard, index: usize, seed: u64) {
     while machine.homes_at_work.load(Ordering::Acquire) > 0
         && !machine.has_failed.load(Ordering::Acquire)
     {
-        let mut batch = Publishes::new(publisher);
+        let mut batch = Publishes::new(publisher, Moment::default());
         for _ in 0..random.between(1, 8) {
             let topic = topic(index, random.below(TOPICS_OF_A_SHARD));
             batch.push(&topic, "id", "0", "", true);

@@ -13,7 +13,7 @@ use shardcast::broker::directory::TopicEntry;
 use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::request::{Created, Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
-use shardcast::protocol::time::Timestamp;
+use shardcast::protocol::time::{Moment, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::naive::{Command, Item, Limits, Naive, Wanted};
@@ -243,7 +243,7 @@ impl World {
             let sender = self.peers[who].id;
             let (publishes, items) = batches
                 .entry(self.naive.shard_of(topic))
-                .or_insert_with(|| (Publishes::new(sender), Vec::new()));
+                .or_insert_with(|| (Publishes::new(sender, Moment::default()), Vec::new()));
             let quoted = format!("\"{}\"", item.request_id);
             publishes.push(topic, &item.id, &item.payload, &quoted, item.ack);
             items.push(item);

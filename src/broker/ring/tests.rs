@@ -2,6 +2,7 @@
 
 use super::super::directory::tests::entry;
 use super::*;
+use crate::protocol::time::Moment;
 
 fn limits(events_max: usize) -> RingLimits {
     RingLimits {
@@ -12,7 +13,13 @@ fn limits(events_max: usize) -> RingLimits {
 
 fn run_of(name: u8, events: usize) -> Arc<Run> {
     let ends: Vec<u32> = (1..=u32::try_from(events).expect("a small test")).collect();
-    Arc::new(Run::new(vec![name; events], &ends, 1, entry("t")))
+    Arc::new(Run::new(
+        vec![name; events],
+        &ends,
+        1,
+        Moment::default(),
+        entry("t"),
+    ))
 }
 
 /// First byte of the next run, what to skip of it, what was lost before.

@@ -1,134 +1,77 @@
-//! `GET /metrics`: the totals in the text format of Prometheus.
+//! `GET /metrics`: what is counted, in the text format of Prometheus, or as `OpenMetrics` for those
+//! who ask for it.
+//!
+//! The figures are the counters that are there anyway, read when somebody asks. No label has values
+//! that clients can choose: a scrape has the same size whatever they do.
 
-use hyper::Response;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 
-use super::answer::Answer;
-use super::stats::{health, totals};
+mod figures;
+
+use self::figures::Figures;
+use super::answer::{Answer, error};
 use crate::core::Core;
+use crate::protocol::codes::ErrorCode;
 
-/// The totals in the text format of Prometheus.
-pub(super) fn metrics(core: &Core) -> Answer {
+const OPEN_METRICS: &str = "application/openmetrics-text";
+
+/// Everything that is counted.
+pub(super) fn metrics(core: &Core, headers: &HeaderMap) -> Answer {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Figures::read(core)));
     let mut text = String::new();
-    for (name, kind, help, value) in rows(core) {
-        let row = format!(
-            "# HELP shardcast_{name} {help}\n# TYPE shardcast_{name} {kind}\nshardcast_{name} {value}\n"
+    if encode(&mut text, &registry).is_err() {
+        return error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::Internal,
+            "the metrics cannot be written",
         );
-        text.push_str(&row);
     }
+    let accepts = headers.get_all(ACCEPT).iter();
+    let is_open = accepts
+        .filter_map(|accept| accept.to_str().ok())
+        .any(|accept| accept.contains(OPEN_METRICS));
+    let (text, content_type) = if is_open {
+        (
+            text,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )
+    } else {
+        (classic(&text), "text/plain; version=0.0.4; charset=utf-8")
+    };
     let mut answer = Response::new(text.into_bytes().into());
-    answer.headers_mut().insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; version=0.0.4"),
-    );
+    let content_type = HeaderValue::from_static(content_type);
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
 }
 
-/// Name, kind, help, value.
-type Row = (&'static str, &'static str, &'static str, u64);
-
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn rows(core: &Core) -> [Row; 17] {
-    let totals = totals(core);
-    let health = health(core);
-    let metrics = &core.process().metrics;
-    [
-        (
-            "messages_total",
-            "counter",
-            "Messages accepted.",
-            totals.messages,
-        ),
-        (
-            "events_offered_total",
-            "counter",
-            "Events offered to subscribers' rings.",
-            totals.offered,
-        ),
-        (
-            "events_delivered_total",
-            "counter",
-            "Events handed to the kernel.",
-            totals.delivered,
-        ),
-        (
-            "events_dropped_total",
-            "counter",
-            "Events pushed out of full rings.",
-            totals.dropped,
-        ),
-        (
-            "events_discarded_total",
-            "counter",
-            "Events queued for a connection when it ended.",
-            totals.discarded,
-        ),
-        (
-            "payload_bytes_total",
-            "counter",
-            "Payload bytes accepted.",
-            totals.bytes_in,
-        ),
-        (
-            "event_bytes_total",
-            "counter",
-            "Bytes of event frames offered.",
-            totals.bytes_out,
-        ),
-        (
-            "socket_sends_total",
-            "counter",
-            "Sends to a WebSocket; events delivered over these is the batching.",
-            metrics.core_sum(|core| &core.sends),
-        ),
-        (
-            "flush_calls_total",
-            "counter",
-            "System calls that carried those sends.",
-            metrics.core_sum(|core| &core.flush_calls),
-        ),
-        (
-            "log_lines_dropped_total",
-            "counter",
-            "Log lines that could not be written.",
-            totals.log_lines_dropped,
-        ),
-        (
-            "memory_budget_bytes",
-            "gauge",
-            "MEMORY_BUDGET.",
-            core.process().budget.bytes_max() as u64,
-        ),
-        (
-            "history_bytes",
-            "gauge",
-            "Bytes that histories keep.",
-            totals.memory.histories,
-        ),
-        (
-            "slow_disconnects_total",
-            "counter",
-            "Connections ended for being too slow.",
-            totals.slow_disconnects,
-        ),
-        (
-            "connections",
-            "gauge",
-            "WebSocket connections open.",
-            totals.connections,
-        ),
-        (
-            "subscribers",
-            "gauge",
-            "Connections with a subscription.",
-            totals.subscribers,
-        ),
-        ("topics", "gauge", "Topics.", health.topics as u64),
-        (
-            "uptime_seconds",
-            "gauge",
-            "Seconds since the start.",
-            health.uptime_sec,
-        ),
-    ]
+/// The older format: a counter is announced under its full name, an info is a gauge, and there is
+/// no mark at the end.
+fn classic(text: &str) -> String {
+    let mut classic = String::with_capacity(text.len());
+    let mut help = None;
+    for line in text.lines() {
+        if let Some(about) = line.strip_prefix("# HELP ") {
+            help = about.split_once(' ');
+        } else if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|announced| announced.split_once(' '))
+        {
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", "counter"),
+                "info" => ("_info", "gauge"),
+                kind => ("", kind),
+            };
+            let help = help.take().map_or("", |(_, help)| help);
+            let announced = format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n");
+            classic.push_str(&announced);
+        } else if line != "# EOF" {
+            classic.push_str(line);
+            classic.push('\n');
+        }
+    }
+    classic
 }

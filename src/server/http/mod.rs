@@ -234,7 +234,7 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         Route::Root => json(StatusCode::OK, &stats::Identity::default()),
         Route::Health => json(StatusCode::OK, &stats::health(core)),
         Route::Ready => stats::ready(core),
-        Route::Metrics => metrics::metrics(core),
+        Route::Metrics => metrics::metrics(core, request.headers()),
         Route::Stats => listing::list(core, &http.turns, Kind::Stats, grant).await,
         Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
         Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,

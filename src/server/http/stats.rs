@@ -101,7 +101,7 @@ pub(super) struct Totals {
     pub(super) subscribers: u64,
     pub(super) slow_disconnects: u64,
     pub(super) log_lines_dropped: u64,
-    io_uring: bool,
+    pub(super) io_uring: bool,
     pub(super) memory: Memory,
 }
 
