@@ -29,6 +29,8 @@ pub enum Letter {
     Socket(Arrival),
     /// Keys have changed: look at what each connection may do.
     Review,
+    /// Say that the core is alive.
+    Look(oneshot::Sender<()>),
     /// Tell every connection that the server is shutting down, and take no new commands.
     Drain(oneshot::Sender<()>),
     /// Close every connection once its ring is flushed; answer when none is left.

@@ -175,6 +175,7 @@ impl Core {
             match letter {
                 Letter::Socket(socket) => arrived(socket),
                 Letter::Review => self.unreviewed.set(Some(0)),
+                Letter::Look(reply) => drop(reply.send(())),
                 Letter::Drain(done) => {
                     local.is_draining.set(true);
                     let all = self.table.all();

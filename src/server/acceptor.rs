@@ -5,13 +5,11 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-
 use super::lobby::Lobby;
-use crate::config::Config;
+use super::ports::Port;
 use crate::core::mailbox::{Letter, Mailbox};
 use crate::process::Process;
 use crate::wire::Arrival;
@@ -19,48 +17,37 @@ use crate::wire::Arrival;
 /// How long accepting pauses when the system does not let it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens the socket that clients come to.
-pub(super) fn listen(config: &Config, address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // Accepted sockets inherit both.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(bytes) = config.socket_unsent_bytes_max {
-        socket.set_tcp_notsent_lowat(bytes)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(config.listen_backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
-/// Accepts sockets, forever, and has `take` go on with each. `spare` is given up for a moment when there is no other descriptor.
+/// Accepts sockets, forever, and has `take` go on with each. `spare` is given up for a moment when there is no other
+/// descriptor. Once the port is closed the thread has nothing to do.
 pub(super) fn accept(
     lobby: &Lobby,
-    listener: &TcpListener,
+    port: &Port,
     mut spare: Option<File>,
     take: impl Fn(TcpStream),
 ) {
     loop {
-        match listener.accept() {
+        if !port.wait() {
+            std::thread::park();
+            continue;
+        }
+        match port.listener.accept() {
             Ok((socket, _)) => {
                 lobby.enter();
                 take(socket);
             }
-            // The client has gone before it was accepted, or a signal came.
+            // The client has gone before it was accepted, another process has it, or a signal came.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::Interrupted
+                        | io::ErrorKind::WouldBlock
                 ) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept; pausing");
                 // Whoever waits is told at once by a close, and not left hanging.
                 drop(spare.take());
-                turn_away(listener);
+                turn_away(port);
                 spare = open_spare();
                 std::thread::sleep(PAUSE);
             }
@@ -74,11 +61,14 @@ pub(super) fn open_spare() -> Option<File> {
 }
 
 /// Accepts and closes one socket, if one waits.
-fn turn_away(listener: &TcpListener) {
-    if listener.set_nonblocking(true).is_ok() {
-        drop(listener.accept());
+fn turn_away(port: &Port) {
+    if port.is_blocking() && port.listener.set_nonblocking(true).is_err() {
+        return;
+    }
+    drop(port.listener.accept());
+    if port.is_blocking() {
         // Where this fails, accept fails too, and comes here again after a pause.
-        listener.set_nonblocking(false).ok();
+        port.listener.set_nonblocking(false).ok();
     }
 }
 

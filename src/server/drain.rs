@@ -40,14 +40,17 @@ impl Signals {
     }
 }
 
-/// Waits for the first signal, then shuts down as the protocol says. A second one ends at once.
+/// Waits for the first signal, calls `begin`, then shuts down as the protocol says. A second signal
+/// ends at once.
 pub(super) async fn drain_at_signal(
     process: &Process,
     mailboxes: &[Mailbox],
     ending: &Ending,
     mut signals: Signals,
+    begin: impl FnOnce(),
 ) {
     signals.end().await;
+    begin();
     let timeout = process.config.shutdown_timeout;
     tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     process.draining.store(true, Ordering::SeqCst);

@@ -1,7 +1,6 @@
 //! The server: bind, start a thread for each core, accept and spread, drain.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -19,7 +18,9 @@ mod drain;
 mod essential;
 mod http;
 mod lobby;
+mod ports;
 mod renewal;
+mod service;
 mod tls;
 
 use self::descriptors::Shares;
@@ -27,6 +28,7 @@ use self::drain::Signals;
 use self::http::Http;
 use self::http::ending::Ending;
 use self::lobby::{Guest, Lobby};
+use self::ports::Ports;
 use crate::access::Access;
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::shard::{Shard, ShardLimits};
@@ -57,8 +59,11 @@ pub fn run(config: Config, identity: Option<Identity>, access: Access) -> ExitCo
 
 fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Result<()> {
     let limit = descriptors::raise_limit();
-    let plain = Port::open(&config, config.address())?;
-    let secure = Port::open(&config, config.tls_address())?;
+    let Ports {
+        plain,
+        secure,
+        closing,
+    } = Ports::open(&config)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     // Before anything else, so that no signal finds the process without an answer.
     let signals = runtime.block_on(async { Signals::listen() })?;
@@ -98,15 +103,15 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
     if let (Some(port), Some(identity)) = (secure, identity) {
         let identity = Arc::new(identity);
         let door = tls::Door::new(&process, &mailboxes, &lobby, &identity);
-        door.open(port.listener)?;
+        door.open(port)?;
         let hangup = runtime.block_on(async { tls::hangup() })?;
         runtime.spawn(tls::renew(identity, hangup));
     }
-    if let Some(Port { listener, .. }) = plain {
+    if let Some(port) = plain {
         let (accepting, placing) = (Arc::clone(&process), Arc::clone(&mailboxes));
         let spare = acceptor::open_spare();
         essential::spawn("acceptor".to_owned(), move || {
-            acceptor::accept(&lobby, &listener, spare, |socket| {
+            acceptor::accept(&lobby, &port, spare, |socket| {
                 let arrival = Arrival { socket, tls: None };
                 acceptor::place(&accepting, &placing, &lobby, arrival);
             });
@@ -125,30 +130,20 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         io_uring = process.metrics.core_sum(|core| &core.io_uring) > 0,
         "listening"
     );
+    let [plain, secure] = addresses.map(|address| address.map(|address| address.to_string()));
+    let listening: Vec<_> = plain.into_iter().chain(secure).collect();
+    service::is_ready(&format!("listening on {}", listening.join(" and ")));
+    runtime.spawn(service::watch(Arc::clone(&mailboxes)));
+    let begin = || {
+        service::is_stopping();
+        if let Some(closing) = closing {
+            closing.close();
+        }
+    };
     runtime.block_on(drain::drain_at_signal(
-        &process, &mailboxes, &ending, signals,
+        &process, &mailboxes, &ending, signals, begin,
     ));
     Ok(())
-}
-
-/// A socket that listens.
-#[derive(Debug)]
-struct Port {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Port {
-    fn open(config: &Config, wanted: Option<SocketAddr>) -> io::Result<Option<Self>> {
-        let Some(wanted) = wanted else {
-            return Ok(None);
-        };
-        let listener = acceptor::listen(config, wanted).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {wanted}: {error}"))
-        })?;
-        let address = listener.local_addr()?;
-        Ok(Some(Self { listener, address }))
-    }
 }
 
 /// `MEMORY_BUDGET`, or three quarters of what the machine or the process' group has.

@@ -6,7 +6,7 @@
 //! one that has been at it for longest, and none of them takes longer than `READ_TIMEOUT_SEC`.
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::http::patience::within;
 use super::http::refusal;
 use super::lobby::{Guest, Lobby};
+use super::ports::Port;
 use super::{acceptor, essential};
 use crate::budget::{Booked, Kind};
 use crate::core::mailbox::Mailbox;
@@ -60,7 +61,7 @@ impl Door {
     }
 
     /// Starts the threads that accept and that shake hands.
-    pub(super) fn open(self: &Arc<Self>, listener: TcpListener) -> io::Result<()> {
+    pub(super) fn open(self: &Arc<Self>, port: Port) -> io::Result<()> {
         let threads = self.process.config.shard_count().div_ceil(CORES_PER_THREAD);
         let mut ways = Vec::new();
         for index in 0..threads {
@@ -75,7 +76,7 @@ impl Door {
         let (lobby, spare) = (Arc::clone(&self.lobby), acceptor::open_spare());
         essential::spawn("tls-acceptor".to_owned(), move || {
             let next = std::cell::Cell::new(0);
-            acceptor::accept(&lobby, &listener, spare, |socket| {
+            acceptor::accept(&lobby, &port, spare, |socket| {
                 let index = next.get();
                 next.set((index + 1) % ways.len());
                 // A thread that has ended has ended the process.

@@ -26,6 +26,7 @@ mod protocol_document;
 mod slow_consumer;
 mod soak;
 
+mod deploy;
 mod listing;
 mod logs;
 mod metrics;
@@ -34,6 +35,7 @@ mod rest;
 mod rest_bodies;
 mod rest_manners;
 mod rest_times;
+mod service;
 mod settings;
 mod shutdown;
 

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -70,10 +71,13 @@ impl Broker {
         Self::spawn(with_settings(&mut shell, settings), Reader::Stays)
     }
 
+    /// Starts it as a service manager does that hands sockets over: one or two.
+    pub(crate) fn start_handed(sockets: Vec<OwnedFd>, settings: &[(&str, &str)]) -> Self {
+        Self::spawn(&mut command_handed(sockets, settings), Reader::Stays)
+    }
+
     fn spawn(command: &mut Command, reader: Reader) -> Self {
         let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .spawn()
             .expect("the binary was built with the tests");
         let log = Log::default();
@@ -228,10 +232,12 @@ pub(crate) struct Refusal {
 
 /// Runs the binary to its end.
 pub(crate) fn run_to_end(settings: &[(&str, &str)], arguments: &[&str]) -> Refusal {
-    let mut process = command(settings)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
+    refusal_of(command(settings).args(arguments))
+}
+
+/// Runs a command to its end.
+pub(crate) fn refusal_of(command: &mut Command) -> Refusal {
+    let mut process = command
         .spawn()
         .expect("the binary was built with the tests");
     let mut stderr = process.stderr.take().expect("stderr is piped");
@@ -257,6 +263,25 @@ pub(crate) fn command(settings: &[(&str, &str)]) -> Command {
     command
 }
 
+/// The binary with sockets handed over by `LISTEN_FDS`: one or two.
+pub(crate) fn command_handed(sockets: Vec<OwnedFd>, settings: &[(&str, &str)]) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    let script = format!(
+        "LISTEN_PID=$$ LISTEN_FDS={} exec \"$0\" 3<&0 4<&1 </dev/null >/dev/null",
+        sockets.len()
+    );
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_shardcast")]);
+    with_settings(&mut shell, settings);
+    let mut sockets = sockets.into_iter();
+    if let Some(first) = sockets.next() {
+        shell.stdin(first);
+    }
+    if let Some(second) = sockets.next() {
+        shell.stdout(second);
+    }
+    shell
+}
+
 /// A variable of the test process: what `IO_URING` is for every broker whose test does not say.
 const IO_URING_OF_ALL: &str = "SHARDCAST_TEST_IO_URING";
 
@@ -275,6 +300,8 @@ fn with_settings<'a>(command: &'a mut Command, settings: &[(&str, &str)]) -> &'a
         .env("PORT", "0")
         .envs(io_uring_of_all())
         .envs(settings.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
 }
 

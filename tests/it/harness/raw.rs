@@ -68,7 +68,7 @@ impl RawSocket {
             .expect("any size is legal");
     }
 
-    async fn upgrade(&mut self) {
+    pub(crate) async fn upgrade(&mut self) {
         self.wire.send(upgrade_request("/ws").as_bytes()).await;
         let response = self.upgrade_response().await;
         assert_eq!(response.status, 101);
