@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::access::Access;
 use crate::broker::Broker;
@@ -28,6 +28,8 @@ pub struct Process {
     pub draining: AtomicBool,
     /// When the server started.
     pub started: Instant,
+    /// The same by the calendar.
+    pub started_at: SystemTime,
     /// Who may be connected.
     pub seats: Seats,
     /// Messages of one connection that are handed to a shard together, at most.

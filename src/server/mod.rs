@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use sendmany::SendMany;
 use tokio::runtime::{Builder, Runtime};
@@ -81,6 +81,7 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         budget: Arc::new(Budget::new(memory_bytes_max(&config), threads)),
         draining: AtomicBool::new(false),
         started: Instant::now(),
+        started_at: SystemTime::now(),
         seats: Seats::default(),
         batch_messages_max: turn_topic_events_max(&config),
         topics_total: Arc::new(AtomicUsize::new(0)),

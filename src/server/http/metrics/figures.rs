@@ -1,6 +1,7 @@
 //! What one scrape tells: the counters that are there anyway, read when somebody asks.
 
 use std::fmt;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
@@ -156,9 +157,6 @@ impl Figures {
                 Distribution::new(metrics.core_tally(|core| &core.lag), 1.0),
             ),
         ];
-        let since_epoch = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
         Self {
             counters,
             gauges,
@@ -166,10 +164,11 @@ impl Figures {
             histograms,
             cpu_seconds: cpu_seconds(),
             resident_bytes: resident_bytes(),
-            started_at: since_epoch
-                .saturating_sub(process.started.elapsed())
-                .as_secs_f64()
-                .floor(),
+            started_at: process
+                .started_at
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs_f64(),
         }
     }
 }
