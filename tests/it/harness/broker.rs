@@ -73,10 +73,14 @@ impl Broker {
 
     /// Starts it as a service manager does that hands sockets over: one or two.
     pub(crate) fn start_handed(sockets: Vec<OwnedFd>, settings: &[(&str, &str)]) -> Self {
-        Self::spawn(&mut command_handed(sockets, settings), Reader::Stays)
+        Self::follow(&mut command_handed(sockets, settings), Reader::Stays)
     }
 
     fn spawn(command: &mut Command, reader: Reader) -> Self {
+        Self::follow(command.stdin(Stdio::null()).stdout(Stdio::null()), reader)
+    }
+
+    fn follow(command: &mut Command, reader: Reader) -> Self {
         let mut process = command
             .spawn()
             .expect("the binary was built with the tests");
@@ -116,11 +120,12 @@ impl Broker {
         self.log.text()
     }
 
-    /// Its resident memory in KiB.
+    /// Its resident memory in KiB, without the pages of the binary itself: a debug build has so many of them that they
+    /// would hide what clients make it keep.
     pub(crate) fn resident_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let digits = line.and_then(|rest| rest.split_whitespace().next());
         digits
             .and_then(|digits| digits.parse().ok())
@@ -232,7 +237,9 @@ pub(crate) struct Refusal {
 
 /// Runs the binary to its end.
 pub(crate) fn run_to_end(settings: &[(&str, &str)], arguments: &[&str]) -> Refusal {
-    refusal_of(command(settings).args(arguments))
+    let mut command = command(settings);
+    command.args(arguments).stdin(Stdio::null());
+    refusal_of(command.stdout(Stdio::null()))
 }
 
 /// Runs a command to its end.
@@ -300,8 +307,6 @@ fn with_settings<'a>(command: &'a mut Command, settings: &[(&str, &str)]) -> &'a
         .env("PORT", "0")
         .envs(io_uring_of_all())
         .envs(settings.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
 }
 
