@@ -54,6 +54,7 @@ pub mod broker;
 pub mod budget;
 pub mod metrics;
 
+pub mod roster;
 pub mod seats;
 
 pub mod logs;

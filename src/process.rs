@@ -9,6 +9,7 @@ use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::metrics::Metrics;
+use crate::roster::Ledger;
 use crate::seats::Seats;
 
 /// See the module.
@@ -22,6 +23,8 @@ pub struct Process {
     pub broker: Broker,
     /// All counters.
     pub metrics: Metrics,
+    /// Who was connected.
+    pub ledger: Ledger,
     /// What is kept for clients, in bytes.
     pub budget: Arc<Budget>,
     /// The server has begun to shut down.

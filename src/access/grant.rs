@@ -35,6 +35,16 @@ impl Grant {
         }
     }
 
+    /// Whether connections of others may be closed.
+    pub fn check_admin(&self) -> Result<(), String> {
+        match self {
+            Self::Named(holder) if !holder.rights.load().admin => {
+                Err(format!("Key '{}' may not close connections", holder.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there is anything that may be done with `topic`: others do not hear of it.
     pub fn may_see(&self, topic: &str) -> bool {
         match self {
@@ -44,6 +54,15 @@ impl Grant {
                 Right::ALL.iter().any(|right| rights.has(*right, topic))
             }
         }
+    }
+
+    /// As [`Self::may_see`], or why not, in words for the client.
+    pub fn check_see(&self, topic: &str) -> Result<(), String> {
+        if self.may_see(topic) {
+            return Ok(());
+        }
+        let name = self.name().unwrap_or_default();
+        Err(format!("Key '{name}' may not see '{topic}'"))
     }
 
     /// Whether it comes from a token, and a fresh one may follow.

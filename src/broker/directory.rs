@@ -12,6 +12,7 @@ use super::ConnectionId;
 use super::pages::Pages;
 use crate::budget::Budget;
 use crate::metrics::{ShardCounters, TopicCounters};
+use crate::protocol::time::Timestamp;
 use crate::protocol::websocket::frame::EventTemplate;
 
 /// The connections of one core that get a topic's events.
@@ -29,6 +30,7 @@ pub struct TopicEntry {
     pub(crate) epoch: Box<str>,
     /// The index of its shard.
     pub(crate) shard: usize,
+    created: Timestamp,
     pub(crate) counters: TopicCounters,
     pub(crate) shard_counters: Arc<ShardCounters>,
     pub(crate) budget: Arc<Budget>,
@@ -40,6 +42,7 @@ impl TopicEntry {
     pub(crate) fn new(
         name: &str,
         epoch: Box<str>,
+        created: Timestamp,
         shard: usize,
         cores: usize,
         shard_counters: Arc<ShardCounters>,
@@ -50,6 +53,7 @@ impl TopicEntry {
             template: EventTemplate::new(name),
             epoch,
             shard,
+            created,
             counters: TopicCounters::default(),
             shard_counters,
             budget,
@@ -95,6 +99,16 @@ impl TopicEntry {
             .sum()
     }
 
+    /// Who of `core` gets its events.
+    pub(crate) fn audience(&self, core: usize) -> Option<Arc<Audience>> {
+        self.audiences.get(core)?.load_full()
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
     /// Publishes the audience on `core`. Only its shard calls it.
     pub(crate) fn set_audience(&self, core: usize, audience: Option<Arc<Audience>>) {
         if let Some(of) = self.audiences.get(core) {
@@ -130,7 +144,15 @@ pub(crate) mod tests {
 
     /// A topic of shard 0 on one core.
     pub(crate) fn entry(name: &str) -> Arc<TopicEntry> {
-        let entry = TopicEntry::new(name, "e".into(), 0, 1, Arc::default(), Arc::default());
+        let entry = TopicEntry::new(
+            name,
+            "e".into(),
+            Timestamp::from_unix_ms(0),
+            0,
+            1,
+            Arc::default(),
+            Arc::default(),
+        );
         Arc::new(entry)
     }
 }

@@ -46,6 +46,16 @@ impl ConnectionId {
         (self.0 >> (SLOT_BITS + TIMES_BITS)) as usize
     }
 
+    /// The whole of it, for who asks for a connection by its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The connection that a client's number names, if there is one.
+    pub fn of_number(number: u64) -> Self {
+        Self(number)
+    }
+
     /// A number for logs in which neighbours do not look alike.
     pub fn label(self) -> u32 {
         ((self.0 ^ (self.0 >> 24)) & 0xffff_ffff) as u32

@@ -67,11 +67,27 @@ pub enum Request {
         /// Takes whether there was one.
         reply: oneshot::Sender<bool>,
     },
+    /// Describe a topic.
+    Describe {
+        /// Its name.
+        name: Box<str>,
+        /// Takes what there is.
+        reply: oneshot::Sender<Option<Description>>,
+    },
     /// Say when everything before this request has been done and handed to the connections.
     Fence {
         /// Takes the answer.
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What only its shard knows of a topic.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// What anybody may know.
+    pub topic: Arc<TopicEntry>,
+    /// Events that its history keeps.
+    pub kept: u64,
 }
 
 /// What became of a creation.

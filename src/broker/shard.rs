@@ -16,7 +16,7 @@ use super::ConnectionId;
 use super::delivery::{Delivery, Item, Outcome, Refusal, Reply, Said};
 use super::directory::TopicEntry;
 use super::inbox::Inbox;
-use super::request::{Created, Publishes, Replay, Request};
+use super::request::{Created, Description, Publishes, Replay, Request};
 use super::ring::{Fetch, Piece};
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
@@ -65,6 +65,7 @@ struct Batch {
 enum Told {
     Created(oneshot::Sender<Created>, Created),
     Deleted(oneshot::Sender<bool>, bool),
+    Described(oneshot::Sender<Option<Description>>, Option<Description>),
     Fenced(oneshot::Sender<()>),
 }
 
@@ -128,6 +129,7 @@ impl Shard {
     /// One turn at the time `ts`. Hands each core's delivery to `deliver`, by the core's index.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
         self.turns = self.turns.wrapping_add(1);
+        self.table.now = ts;
         self.must_refuse = self.shared.budget.is_over() && !self.relieve();
         let (mut events, mut bytes) = (0, 0);
         for _ in 0..self.limits.turn_requests_max {
@@ -398,6 +400,15 @@ impl Shard {
                 let is_deleted = self.delete(&name, ts);
                 self.told.push(Told::Deleted(reply, is_deleted));
             }
+            Request::Describe { name, reply } => {
+                let place = self.table.find(&name);
+                let slot = place.and_then(|place| self.table.slot(place));
+                let description = slot.map(|slot| Description {
+                    topic: Arc::clone(slot.topic.entry()),
+                    kept: slot.topic.kept(),
+                });
+                self.told.push(Told::Described(reply, description));
+            }
             Request::Fence { reply } => self.told.push(Told::Fenced(reply)),
         }
     }
@@ -532,6 +543,7 @@ impl Told {
         match self {
             Self::Created(reply, created) => drop(reply.send(created)),
             Self::Deleted(reply, deleted) => drop(reply.send(deleted)),
+            Self::Described(reply, description) => drop(reply.send(description)),
             Self::Fenced(reply) => drop(reply.send(())),
         }
     }

@@ -9,6 +9,7 @@ use super::directory::{Directory, Published, TopicEntry};
 use super::topic::Topic;
 use crate::budget::{Budget, Kind};
 use crate::metrics::ShardCounters;
+use crate::protocol::time::Timestamp;
 
 /// What a topic takes beside its name and its history: itself, its entry, its places in the lists.
 const TOPIC_BYTES: usize = 768;
@@ -52,6 +53,8 @@ pub(crate) struct Table {
     directory: Directory,
     is_directory_stale: bool,
     epochs: u64,
+    /// When the present turn began: topics of it are created then.
+    pub(crate) now: Timestamp,
 }
 
 impl Table {
@@ -66,6 +69,7 @@ impl Table {
             directory: Directory::default(),
             is_directory_stale: false,
             epochs: 0,
+            now: Timestamp::from_unix_ms(0),
         }
     }
 
@@ -111,6 +115,7 @@ impl Table {
         let entry = Arc::new(TopicEntry::new(
             name,
             format!("{epoch:016x}").into_boxed_str(),
+            self.now,
             self.shard,
             self.cores,
             Arc::clone(&self.shared.counters),

@@ -145,6 +145,13 @@ impl Topic {
             .add_owned((now as u64).wrapping_sub(before as u64));
     }
 
+    /// Events that the history keeps.
+    pub(crate) fn kept(&self) -> u64 {
+        self.history
+            .oldest()
+            .map_or(0, |oldest| self.seq + 1 - oldest)
+    }
+
     /// Bytes that the history keeps.
     pub(crate) fn history_bytes(&self) -> usize {
         self.history.bytes()

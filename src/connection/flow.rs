@@ -136,6 +136,9 @@ impl Flow {
     }
 
     fn push(&mut self, shard: usize, request: Request) {
+        if let Request::Publish(publishes) = &request {
+            self.connection.figures.published(publishes.items.len());
+        }
         if !self.refused.is_empty() {
             self.refused.push_back((shard, request));
         } else if let Err(request) = self.local.process.broker.inbox(shard).push(request) {

@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use sendmany::{SENDS_MAX, SendMany};
 use tokio::io::Interest;
@@ -113,7 +114,7 @@ impl Flusher {
             // A session that cannot go on. What is gathered is counted with the end.
             let segments = self.segments.drain(first..).collect();
             *connection.unsent.borrow_mut() = Some(Box::new(Unsent { segments, written }));
-            connection.end();
+            connection.end(local, "its TLS session has failed");
             connection.after_flush(local);
             return;
         }
@@ -136,7 +137,7 @@ impl Flusher {
         if self.sends.len() == 1 || !self.submit(local) {
             self.write_each(local);
         }
-        let mut delivered = Delivered::at(local.moment());
+        let mut delivered = Delivered::at(local.elapsed());
         let mut rest = self.segments.as_mut_slice();
         for (mut send, result) in self.sends.drain(..).zip(self.results.drain(..)) {
             let (own, others) = std::mem::take(&mut rest).split_at_mut(send.segments);
@@ -169,7 +170,8 @@ impl Flusher {
             tracing::error!(%error, "io_uring has failed; going on with one write each");
             self.many = None;
             // Nobody knows what these sockets were sent.
-            self.sends.iter().for_each(|send| send.connection.end());
+            let lost = |send: &Send| send.connection.end(local, "io_uring has failed");
+            self.sends.iter().for_each(lost);
             self.results.clear();
             let gone = || Err(io::ErrorKind::BrokenPipe.into());
             self.results.extend(self.sends.iter().map(|_| gone()));
@@ -288,21 +290,27 @@ impl Outcome {
 /// Live events that a batch of sends has brought to the kernel. Those that were read at the same
 /// moment are counted together: mostly that is the whole batch.
 struct Delivered {
+    /// Since the start of the process.
+    now_ms: u64,
     now: Moment,
     read_at: Moment,
     events: u64,
 }
 
 impl Delivered {
-    fn at(now: Moment) -> Self {
+    fn at(elapsed: Duration) -> Self {
+        let now = Moment::at(elapsed);
         Self {
+            now_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             now,
             read_at: now,
             events: 0,
         }
     }
 
-    fn add(&mut self, counters: &CoreCounters, segments: &[Segment]) {
+    /// Counts what is through. Returns how many events that are.
+    fn add(&mut self, counters: &CoreCounters, segments: &[Segment]) -> u64 {
+        let mut events = 0;
         for segment in segments {
             if let Segment::Events { run, live, .. } = segment {
                 if run.read_at() != self.read_at {
@@ -310,8 +318,10 @@ impl Delivered {
                     self.read_at = run.read_at();
                 }
                 self.events += *live as u64;
+                events += *live as u64;
             }
         }
+        events
     }
 
     fn note(&mut self, counters: &CoreCounters) {
@@ -345,14 +355,15 @@ fn settle(
         }
         (Outcome::Nothing, None) => (0, true),
         (Outcome::Dead, _) => {
-            connection.end();
+            connection.end(local, "the client has gone");
             (0, false)
         }
     };
     let (through, written) = advance(own, send.written, taken);
     let (done, left) = own.split_at_mut(through);
-    delivered.add(&local.counters, done);
+    let events = delivered.add(&local.counters, done);
     if taken > 0 {
+        connection.figures.wrote(taken, events, delivered.now_ms);
         connection.stalled.set(None);
     }
     let is_left = !left.is_empty();
@@ -381,11 +392,13 @@ fn end_slow_consumer(local: &Local, connection: &Rc<Connection>) {
         client = connection.label(),
         "disconnected: its ring overflowed"
     );
+    let (code, reason) = (CloseCode::TRY_AGAIN_LATER, "slow consumer");
+    connection.note_end(local, code, reason);
     let events = connection.forget_subscriptions(local);
     if events > 0 {
         connection.say(local, &Answer::Lost { events });
     }
-    connection.close(local, Some(CloseCode::TRY_AGAIN_LATER), "slow consumer");
+    connection.close(local, Some(code), reason);
 }
 
 impl Connection {

@@ -66,12 +66,12 @@ pub(crate) fn look_at(local: &Local, connection: &Rc<Connection>) {
             "disconnected: its socket takes nothing"
         );
         local.counters.slow_disconnects.add(1);
-        connection.end();
+        connection.end(local, "its socket took nothing for WRITE_WAIT_SEC");
         return;
     }
     if phase == Phase::Closing {
         if now >= connection.until.get() {
-            connection.end();
+            connection.end(local, "not closed within CLOSE_WAIT_SEC");
         }
         connection.watch(local);
         return;

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Connection;
 use super::timers::{Tick, Timers, ticks};
@@ -112,7 +112,17 @@ impl Local {
 
     /// The time by which latency is measured.
     pub(crate) fn moment(&self) -> Moment {
-        Moment::at(self.process.started.elapsed())
+        Moment::at(self.elapsed())
+    }
+
+    /// Since the start of the process.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.process.started.elapsed()
+    }
+
+    /// Milliseconds since the start of the process.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The time of all deadlines: ticks in which the core was alive and looking.
@@ -121,7 +131,7 @@ impl Local {
     }
 
     /// The tick by which `duration` from now has surely passed.
-    pub(crate) fn after(&self, duration: std::time::Duration) -> Tick {
+    pub(crate) fn after(&self, duration: Duration) -> Tick {
         // The present tick has begun already.
         self.tick()
             .saturating_add(ticks(duration))

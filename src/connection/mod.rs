@@ -7,6 +7,7 @@
 //! Nothing here knows the core: what a connection sees of it is [`local`].
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 mod auth;
+mod figures;
 pub mod flow;
 pub mod flusher;
 pub mod lifeline;
@@ -43,6 +45,8 @@ use crate::protocol::native;
 use crate::protocol::websocket::frame;
 use crate::wire::Wire;
 use crate::wire::tls::Tls;
+use figures::Figures;
+pub(crate) use figures::Sort;
 use local::Local;
 use outgoing::Unsent;
 use timers::Tick;
@@ -65,6 +69,7 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) wire: Wire,
+    pub(crate) address: SocketAddr,
     pub(crate) client_id: Option<Box<str>>,
     /// What it may do, if it needs no `auth` or its header was one.
     pub(crate) grant: Option<Grant>,
@@ -82,6 +87,7 @@ pub(crate) struct Connection {
     unsent: RefCell<Option<Box<Unsent>>>,
     topics: RefCell<Topics>,
     client_id: Option<Box<str>>,
+    figures: Figures,
     /// The task's waker.
     waker: RefCell<Option<Waker>>,
     phase: Cell<Phase>,
@@ -126,6 +132,7 @@ impl Connection {
             unsent: RefCell::default(),
             topics: RefCell::default(),
             client_id: newcomer.client_id,
+            figures: Figures::new(newcomer.address, local.elapsed_ms()),
             waker: RefCell::default(),
             phase: Cell::new(Phase::Open),
             is_authenticated: Cell::new(newcomer.grant.is_some()),
@@ -180,8 +187,9 @@ impl Connection {
             return false;
         }
         let dropped = self.ring.borrow_mut().push(run, local.ring_limits);
-        if dropped > 0 && ends_slow {
-            self.has_overflowed.set(true);
+        if dropped > 0 {
+            self.figures.dropped(dropped);
+            self.has_overflowed.set(ends_slow);
         }
         local.make_ready(self);
         true
@@ -196,6 +204,7 @@ impl Connection {
     pub(crate) fn give_way(self: &Rc<Self>, local: &Local) {
         let dropped = self.ring.borrow_mut().drop_half();
         if dropped > 0 {
+            self.figures.dropped(dropped);
             let policy = local.config().slow_consumer_policy;
             if policy == SlowConsumerPolicy::Disconnect {
                 self.has_overflowed.set(true);
@@ -294,11 +303,21 @@ impl Connection {
         self.close(local, Some(CloseCode::POLICY), reason);
     }
 
+    /// An operator wants it gone.
+    pub(crate) fn dismiss(self: &Rc<Self>, local: &Local) {
+        if !self.is_over() {
+            tracing::info!(client = self.label(), "disconnected: by an operator");
+            let reason = "closed by an operator";
+            self.close(local, Some(CloseCode::POLICY), reason);
+        }
+    }
+
     /// Sends a close frame behind the replies that wait. Events in the ring are given up.
     fn close(self: &Rc<Self>, local: &Local, code: Option<CloseCode>, reason: &str) {
         if self.is_over() {
             return;
         }
+        self.note_end(local, code.unwrap_or(CloseCode::NONE), reason);
         self.phase.set(Phase::Closing);
         self.until.set(local.after(local.config().close_wait));
         self.forget_subscriptions(local);
@@ -311,7 +330,8 @@ impl Connection {
     }
 
     /// Ends without a word: the socket is gone or beyond hope.
-    fn end(&self) {
+    fn end(&self, local: &Local, reason: &str) {
+        self.note_end(local, CloseCode::ABNORMAL, reason);
         self.phase.set(Phase::Ended);
         self.wake();
     }

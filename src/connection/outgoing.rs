@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::broker::run::Run;
+use crate::protocol::time::Moment;
 
 #[derive(Debug)]
 pub(super) enum Segment {
@@ -53,6 +54,14 @@ impl Unsent {
         self.segments.iter().map(Segment::live).sum()
     }
 
+    /// When the oldest live event in it was read.
+    pub(super) fn oldest(&self) -> Option<Moment> {
+        self.segments.iter().find_map(|segment| match segment {
+            Segment::Events { run, live, .. } if *live > 0 => Some(run.read_at()),
+            _ => None,
+        })
+    }
+
     /// Bytes of replies in it.
     pub(super) fn reply_bytes(&self) -> usize {
         let replies = self.segments.iter().map(|segment| match segment {
@@ -81,7 +90,6 @@ pub(super) fn advance(segments: &[Segment], before: usize, taken: usize) -> (usi
 mod tests {
     use super::*;
     use crate::broker::directory::tests::entry;
-    use crate::protocol::time::Moment;
 
     fn events(frames: &[u8], ends: &[u32], start: usize) -> Segment {
         let run = Arc::new(Run::new(

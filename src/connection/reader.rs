@@ -259,6 +259,7 @@ impl Reader {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(read)) if read > 0 => {
                 self.local.has_read(read);
+                connection.figures.came(read);
                 // A pause that began with this read: what was refused has to leave its waker.
                 self.session.flow.push_refused(cx);
                 if self.must_pause() {
@@ -326,6 +327,7 @@ impl Drop for Reader {
     /// However the task ends, by itself or by a panic: nothing of the connection stays behind.
     fn drop(&mut self) {
         let (local, connection) = (&self.local, &self.connection);
+        connection.remember(local);
         connection.phase.set(Phase::Ended);
         connection.forget_subscriptions(local);
         let unsent = connection.unsent.borrow_mut().take();

@@ -111,7 +111,12 @@ impl Session {
             }
             Message::Ping(payload) => connection.send(local, |out| frame::pong(out, payload)),
             Message::Pong => {}
-            Message::Close(code) => connection.close(local, code.map(CloseCode), ""),
+            Message::Close(code) => {
+                let code = code.map(CloseCode);
+                let told = code.unwrap_or(CloseCode::NONE);
+                connection.note_end(local, told, "closed by the client");
+                connection.close(local, code, "");
+            }
         }
     }
 

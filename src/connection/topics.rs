@@ -24,6 +24,15 @@ impl Default for Topics {
 }
 
 impl Topics {
+    /// Names of at most so many of them.
+    pub(super) fn names(&self, names_max: usize) -> Vec<Arc<str>> {
+        let name = |entry: &Arc<TopicEntry>| entry.shared_name();
+        match self {
+            Self::Few(entries) => entries.iter().take(names_max).map(name).collect(),
+            Self::Many(entries) => entries.values().take(names_max).map(name).collect(),
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Few(entries) => entries.len(),

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use tokio::sync::oneshot;
 
+use super::census::{Census, Dismissal, Look};
 use crate::broker::delivery::Delivery;
 use crate::broker::inbox::Bell;
 use crate::wire::Arrival;
@@ -30,7 +31,13 @@ pub enum Letter {
     /// Keys have changed: look at what each connection may do.
     Review,
     /// Say that the core is alive.
-    Look(oneshot::Sender<()>),
+    Ping(oneshot::Sender<()>),
+    /// List connections.
+    Census(Census),
+    /// Show one connection.
+    Look(Look),
+    /// Close one connection.
+    Dismiss(Dismissal),
     /// Tell every connection that the server is shutting down, and take no new commands.
     Drain(oneshot::Sender<()>),
     /// Close every connection once its ring is flushed; answer when none is left.

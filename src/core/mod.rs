@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use sendmany::SendMany;
 use tokio::sync::oneshot;
 
+pub(crate) mod census;
 mod fanout;
 pub mod mailbox;
 mod relief;
@@ -92,6 +93,11 @@ impl Core {
         self.local.config()
     }
 
+    /// The way to another core.
+    pub(crate) fn mailboxes(&self) -> &[Mailbox] {
+        &self.mailboxes
+    }
+
     fn mailbox(&self) -> &Mailbox {
         &self.mailboxes[self.local.index]
     }
@@ -125,7 +131,7 @@ impl Core {
         .await;
     }
 
-    fn round(&self, shard: &mut Shard, arrived: &impl Fn(Arrival)) {
+    fn round(self: &Rc<Self>, shard: &mut Shard, arrived: &impl Fn(Arrival)) {
         let local = &self.local;
         self.rounds.set(self.rounds.get().wrapping_add(1));
         local.begin_round();
@@ -169,13 +175,18 @@ impl Core {
         }
     }
 
-    fn read_letters(&self, arrived: &impl Fn(Arrival)) {
+    fn read_letters(self: &Rc<Self>, arrived: &impl Fn(Arrival)) {
         let local = &self.local;
         while let Some(letter) = self.mailbox().next_letter() {
             match letter {
                 Letter::Socket(socket) => arrived(socket),
                 Letter::Review => self.unreviewed.set(Some(0)),
-                Letter::Look(reply) => drop(reply.send(())),
+                Letter::Ping(reply) => drop(reply.send(())),
+                Letter::Census(census) => {
+                    tokio::task::spawn_local(census::take(Rc::clone(self), census));
+                }
+                Letter::Look(look) => census::show(self, look),
+                Letter::Dismiss(dismissal) => census::dismiss(self, dismissal),
                 Letter::Drain(done) => {
                     local.is_draining.set(true);
                     let all = self.table.all();

@@ -62,6 +62,10 @@ impl CloseCode {
     pub const GOING_AWAY: Self = Self(1001);
     /// The client broke RFC 6455.
     pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// A close frame without a code: never sent, only told.
+    pub const NONE: Self = Self(1005);
+    /// No close frame at all: never sent, only told.
+    pub const ABNORMAL: Self = Self(1006);
     /// A text message was not UTF-8.
     pub const INVALID_DATA: Self = Self(1007);
     /// Authentication failed, or did not come in time.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::lobby::Lobby;
@@ -23,7 +23,7 @@ pub(super) fn accept(
     lobby: &Lobby,
     port: &Port,
     mut spare: Option<File>,
-    take: impl Fn(TcpStream),
+    take: impl Fn(TcpStream, SocketAddr),
 ) {
     loop {
         if !port.wait() {
@@ -31,9 +31,9 @@ pub(super) fn accept(
             continue;
         }
         match port.listener.accept() {
-            Ok((socket, _)) => {
+            Ok((socket, address)) => {
                 lobby.enter();
-                take(socket);
+                take(socket, address);
             }
             // The client has gone before it was accepted, another process has it, or a signal came.
             Err(error)

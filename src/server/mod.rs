@@ -40,6 +40,7 @@ use crate::core::Core;
 use crate::core::mailbox::Mailbox;
 use crate::metrics::Metrics;
 use crate::process::Process;
+use crate::roster::Ledger;
 use crate::seats::Seats;
 use crate::wire::Arrival;
 use crate::wire::identity::Identity;
@@ -78,6 +79,7 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         access,
         broker: Broker::new(Arc::clone(&inboxes)),
         metrics: Metrics::new(threads),
+        ledger: Ledger::default(),
         budget: Arc::new(Budget::new(memory_bytes_max(&config), threads)),
         draining: AtomicBool::new(false),
         started: Instant::now(),
@@ -112,8 +114,12 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         let (accepting, placing) = (Arc::clone(&process), Arc::clone(&mailboxes));
         let spare = acceptor::open_spare();
         essential::spawn("acceptor".to_owned(), move || {
-            acceptor::accept(&lobby, &port, spare, |socket| {
-                let arrival = Arrival { socket, tls: None };
+            acceptor::accept(&lobby, &port, spare, |socket, address| {
+                let arrival = Arrival {
+                    socket,
+                    address,
+                    tls: None,
+                };
                 acceptor::place(&accepting, &placing, &lobby, arrival);
             });
         })?;

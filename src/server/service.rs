@@ -33,7 +33,7 @@ pub(super) async fn watch(mailboxes: Arc<[Mailbox]>) {
         let mut answers = Vec::new();
         for mailbox in mailboxes.iter() {
             let (reply, answered) = oneshot::channel();
-            mailbox.send(Letter::Look(reply));
+            mailbox.send(Letter::Ping(reply));
             answers.push(answered);
         }
         for (core, mut answered) in answers.into_iter().enumerate() {

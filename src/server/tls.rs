@@ -6,7 +6,7 @@
 //! one that has been at it for longest, and none of them takes longer than `READ_TIMEOUT_SEC`.
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,24 +76,24 @@ impl Door {
         let (lobby, spare) = (Arc::clone(&self.lobby), acceptor::open_spare());
         essential::spawn("tls-acceptor".to_owned(), move || {
             let next = std::cell::Cell::new(0);
-            acceptor::accept(&lobby, &port, spare, |socket| {
+            acceptor::accept(&lobby, &port, spare, |socket, address| {
                 let index = next.get();
                 next.set((index + 1) % ways.len());
                 // A thread that has ended has ended the process.
-                ways[index].send(socket).ok();
+                ways[index].send((socket, address)).ok();
             });
         })
     }
 
     /// Shakes hands with all that come. Bounded by the lobby, which they have entered.
-    async fn serve(self: Arc<Self>, mut sockets: mpsc::UnboundedReceiver<TcpStream>) {
-        while let Some(socket) = sockets.recv().await {
+    async fn serve(self: Arc<Self>, mut sockets: mpsc::UnboundedReceiver<(TcpStream, SocketAddr)>) {
+        while let Some((socket, address)) = sockets.recv().await {
             let door = Arc::clone(&self);
             spawn_local(async move {
                 let guest = Guest::new(Arc::clone(&door.lobby));
                 let arrived = tokio::select! {
                     biased;
-                    arrived = door.welcome(socket) => arrived,
+                    arrived = door.welcome(socket, address) => arrived,
                     () = guest.asked_to_leave() => None,
                 };
                 if let Some(arrival) = arrived {
@@ -104,7 +104,7 @@ impl Door {
         }
     }
 
-    async fn welcome(&self, socket: TcpStream) -> Option<Arrival> {
+    async fn welcome(&self, socket: TcpStream, address: SocketAddr) -> Option<Arrival> {
         socket.set_nonblocking(true).ok()?;
         let socket = tokio::net::TcpStream::from_std(socket).ok()?;
         let config = &self.process.config;
@@ -122,7 +122,11 @@ impl Door {
                 }
                 let Wire { socket, tls } = wire;
                 let socket = socket.into_std().ok()?;
-                return Some(Arrival { socket, tls });
+                return Some(Arrival {
+                    socket,
+                    address,
+                    tls,
+                });
             }
             Some(Err(error)) => error,
             None => io::Error::from(io::ErrorKind::TimedOut).into(),

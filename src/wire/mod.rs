@@ -8,6 +8,7 @@
 //! its core reads and writes the socket itself, and asks the session only if there is one.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -24,6 +25,8 @@ use tls::Tls;
 #[derive(Debug)]
 pub struct Arrival {
     pub(crate) socket: std::net::TcpStream,
+    /// Where the client is.
+    pub(crate) address: SocketAddr,
     /// Its session, once hands are shaken.
     pub(crate) tls: Option<Box<Tls>>,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each part with all that it may name. What is not here may not be: a new part is to be given its place.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     (
         "server",
         &[
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "config",
             "metrics",
             "budget",
+            "roster",
             "seats",
             "logs",
             "wire",
@@ -35,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "config",
             "metrics",
             "budget",
+            "roster",
             "seats",
             "wire",
         ],
@@ -42,14 +44,16 @@ const ARROWS: [(&str, &[&str]); 15] = [
     (
         "connection",
         &[
-            "process", "access", "broker", "protocol", "config", "metrics", "budget", "seats",
-            "wire",
+            "process", "access", "broker", "protocol", "config", "metrics", "budget", "roster",
+            "seats", "wire",
         ],
     ),
     ("wire", &["config", "budget"]),
     (
         "process",
-        &["access", "broker", "config", "metrics", "budget", "seats"],
+        &[
+            "access", "broker", "config", "metrics", "budget", "roster", "seats",
+        ],
     ),
     ("access", &["pattern", "config"]),
     ("pattern", &["protocol"]),
@@ -60,6 +64,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("metrics", &[]),
     ("budget", &[]),
+    ("roster", &[]),
     ("seats", &[]),
 ];
 

@@ -3,6 +3,7 @@
 mod harness;
 
 mod connection;
+mod connections;
 mod framing;
 mod rfc6455;
 mod rfc6455_text;

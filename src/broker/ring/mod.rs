@@ -19,6 +19,7 @@ use crossbeam_queue::ArrayQueue;
 use super::directory::TopicEntry;
 use super::history::Kept;
 use super::run::Run;
+use crate::protocol::time::Moment;
 
 /// Places in a new queue of runs; doubled when they are taken.
 const PLACES_FIRST: usize = 16;
@@ -267,6 +268,11 @@ impl Ring {
     /// Events that wait.
     pub fn events(&self) -> u64 {
         self.came - self.left
+    }
+
+    /// When the oldest event that waits was read.
+    pub fn oldest(&self) -> Option<Moment> {
+        self.front.as_ref().map(|(run, _)| run.read_at())
     }
 
     /// Takes what is next.

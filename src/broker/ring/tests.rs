@@ -2,7 +2,6 @@
 
 use super::super::directory::tests::entry;
 use super::*;
-use crate::protocol::time::Moment;
 
 fn limits(events_max: usize) -> RingLimits {
     RingLimits {

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Answer, AnswerBody, json_bytes};
 use super::stats::totals;
@@ -38,6 +38,13 @@ pub(super) struct Turns(Arc<Semaphore>);
 impl Default for Turns {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(PIECES_AT_ONCE)))
+    }
+}
+
+impl Turns {
+    /// Waits for one.
+    pub(super) async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).acquire_owned().await.ok()
     }
 }
 
@@ -112,8 +119,7 @@ struct Maker {
 impl Maker {
     /// The next piece, and what makes the one behind it.
     async fn piece(mut self) -> (Bytes, Option<Self>) {
-        let turns = Arc::clone(&self.turns.0);
-        let turn = turns.acquire().await;
+        let turn = self.turns.take().await;
         // With the turn in hand, so that the pieces of a crowd are spread over turns of the core.
         tokio::task::yield_now().await;
         let mut text = String::new();

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioIo;
 mod access;
 mod answer;
 mod body;
+mod connections;
 pub(super) mod ending;
 mod listing;
 mod metrics;
@@ -69,6 +71,7 @@ impl Http {
 
 /// Serves HTTP on a new socket until it closes or becomes a WebSocket connection.
 pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
+    let address = arrival.address;
     let Ok(socket) = Wire::new(arrival) else {
         return;
     };
@@ -90,7 +93,7 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
         let (http, progress) = (Rc::clone(&http), Arc::clone(&at_service));
         let guest = Rc::clone(&guest);
         async move {
-            let answer = answer(&http, request).await;
+            let answer = answer(&http, address, request).await;
             progress.answered(answer.headers().get(CONNECTION).is_some());
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 guest.fall_silent();
@@ -156,12 +159,12 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
 }
 
 /// Answers one request, and sees to what of its body nobody has read.
-async fn answer(http: &Rc<Http>, request: Request<Incoming>) -> Answer {
+async fn answer(http: &Rc<Http>, address: SocketAddr, request: Request<Incoming>) -> Answer {
     let config = http.core.config();
     let (head, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &head.headers, config.read_timeout);
     let mut request = Request::from_parts(head, ());
-    let mut answer = decide(http, &mut request, &mut body).await;
+    let mut answer = decide(http, address, &mut request, &mut body).await;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer;
     }
@@ -178,7 +181,12 @@ async fn answer(http: &Rc<Http>, request: Request<Incoming>) -> Answer {
     answer
 }
 
-async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBody) -> Answer {
+async fn decide(
+    http: &Rc<Http>,
+    address: SocketAddr,
+    request: &mut Request<()>,
+    body: &mut RequestBody,
+) -> Answer {
     let core = &http.core;
     let config = core.config();
     let method = request.method().clone();
@@ -221,16 +229,23 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
     if !route.takes(&method) {
         return wrong_method(&method, route.allowed());
     }
-    if matches!(route, Route::Stats | Route::Metrics)
-        && let Err(text) = grant.check_observe()
-    {
+    let checked = match route {
+        Route::Connection(_) if method == Method::DELETE => grant.check_admin(),
+        Route::Stats | Route::Metrics | Route::Connections | Route::Connection(_) => {
+            grant.check_observe()
+        }
+        _ => Ok(()),
+    };
+    if let Err(text) = checked {
         return access::forbidden(&text);
     }
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let query = query.as_str();
     match route {
         Route::WebSocket if method == Method::HEAD => {
             answer::upgrade_required("this is a WebSocket endpoint: GET is required")
         }
-        Route::WebSocket => upgrade::upgrade(core, request, body),
+        Route::WebSocket => upgrade::upgrade(core, address, request, body),
         Route::Root => json(StatusCode::OK, &stats::Identity::default()),
         Route::Health => json(StatusCode::OK, &stats::health(core)),
         Route::Ready => stats::ready(core),
@@ -239,7 +254,11 @@ async fn decide(http: &Rc<Http>, request: &mut Request<()>, body: &mut RequestBo
         Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
         Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,
         Route::Tickets => tickets::sell(core, grant),
-        Route::Topic(name) => topics::delete(core, name, &grant).await,
+        Route::Connections => connections::list(core, &http.turns, query).await,
+        Route::Connection(id) if method == Method::DELETE => connections::dismiss(core, id).await,
+        Route::Connection(id) => connections::show(core, id).await,
+        Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
+        Route::Topic(name) => topics::show(http, name, query, &grant).await,
     }
 }
 

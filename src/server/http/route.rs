@@ -12,6 +12,9 @@ pub(super) enum Route<'a> {
     Metrics,
     Stats,
     Topics,
+    Connections,
+    /// A connection's number.
+    Connection(&'a str),
     Tickets,
     /// A topic's name, percent-encoded, with a slash at its end if there was one.
     Topic(&'a str),
@@ -29,7 +32,11 @@ impl<'a> Route<'a> {
             "/stats" => Self::Stats,
             "/topics" => Self::Topics,
             "/tickets" => Self::Tickets,
-            _ => Self::Topic(path.strip_prefix("/topics/")?),
+            "/connections" => Self::Connections,
+            _ => match path.strip_prefix("/connections/") {
+                Some(number) => Self::Connection(number),
+                None => Self::Topic(path.strip_prefix("/topics/")?),
+            },
         };
         Some(route)
     }
@@ -39,7 +46,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Topics => "GET, HEAD, POST",
             Self::Tickets => "POST",
-            Self::Topic(_) => "DELETE",
+            Self::Topic(_) | Self::Connection(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 use super::access;
 use super::answer::{Answer, bad_request, error, json, unavailable};
 use super::body::{RequestBody, Unread};
-use super::is_draining;
+use super::{Http, connections, is_draining};
 use crate::access::grant::{Grant, Right};
 use crate::broker::inbox::Inbox;
-use crate::broker::request::{Created, Request as ShardRequest};
+use crate::broker::request::{Created, Description, Request as ShardRequest};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::{TopicNameError, check_topic_name};
@@ -121,6 +121,81 @@ async fn read_name(core: &Core, body: &mut RequestBody) -> Result<String, Answer
     }
 }
 
+/// What is told of a topic.
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    epoch: &'a str,
+    seq: u64,
+    subscribers: usize,
+    messages: u64,
+    kept: u64,
+    dropped: u64,
+    bytes: u64,
+    created: &'a str,
+}
+
+/// Describes the topic that a path names, or lists its subscribers: as it stands, or else without
+/// the slash at its end.
+pub(super) async fn show(http: &Http, path: &str, query: &str, grant: &Grant) -> Answer {
+    let core = &http.core;
+    let mut forbidden = None;
+    for path in [Some(path), path.strip_suffix('/')].into_iter().flatten() {
+        let (name, is_list) = match path.strip_suffix("/subscribers") {
+            Some(name) => (name, true),
+            None => (path, false),
+        };
+        let Ok(name) = percent_decode_str(name).decode_utf8() else {
+            break;
+        };
+        let checked = if is_list {
+            grant.check_observe().and_then(|()| grant.check_see(&name))
+        } else {
+            grant.check_see(&name)
+        };
+        if let Err(text) = checked {
+            forbidden = Some(text);
+            continue;
+        }
+        let broker = &core.process().broker;
+        let inbox = broker.inbox(broker.shard_of(&name));
+        let description = ask(inbox, |reply| ShardRequest::Describe {
+            name: (&*name).into(),
+            reply,
+        });
+        let Some(Description { topic, kept }) = description.await.flatten() else {
+            continue;
+        };
+        if is_list {
+            return connections::subscribers(core, &http.turns, query, topic).await;
+        }
+        let of = topic.counters();
+        return json(
+            StatusCode::OK,
+            &Described {
+                name: topic.name(),
+                epoch: topic.epoch(),
+                seq: of.accepted.value(),
+                subscribers: topic.subscribers(),
+                messages: of.accepted.value(),
+                kept,
+                dropped: of.dropped.value(),
+                bytes: of.history_bytes.value(),
+                created: topic.created().as_str(),
+            },
+        );
+    }
+    forbidden.map_or_else(not_found, |text| access::forbidden(&text))
+}
+
+fn not_found() -> Answer {
+    error(
+        StatusCode::NOT_FOUND,
+        ErrorCode::TopicNotFound,
+        "topic not found",
+    )
+}
+
 /// Deletes the topic that a path names: as it stands, or else without the slash at its end.
 pub(super) async fn delete(core: &Core, path: &str, grant: &Grant) -> Answer {
     if is_draining(core) {
@@ -145,11 +220,7 @@ pub(super) async fn delete(core: &Core, path: &str, grant: &Grant) -> Answer {
     if let Some(text) = forbidden {
         return access::forbidden(&text);
     }
-    error(
-        StatusCode::NOT_FOUND,
-        ErrorCode::TopicNotFound,
-        "topic not found",
-    )
+    not_found()
 }
 
 async fn delete_exactly(core: &Core, name: &str) -> bool {

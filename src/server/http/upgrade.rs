@@ -1,5 +1,6 @@
 //! `GET /ws`: the handshake, and the task of the new connection.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +28,12 @@ const CLIENT_ID_BYTES_MAX: usize = 128;
 const OLD_PROXY_PAUSE_SEC: u64 = 60;
 
 /// Answers a request for a WebSocket; where the answer is 101, a connection begins.
-pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &RequestBody) -> Answer {
+pub(super) fn upgrade(
+    core: &Rc<Core>,
+    address: SocketAddr,
+    request: &mut Request<()>,
+    body: &RequestBody,
+) -> Answer {
     if is_draining(core) {
         return unavailable(core.config().reconnect_spread);
     }
@@ -78,6 +84,7 @@ pub(super) fn upgrade(core: &Rc<Core>, request: &mut Request<()>, body: &Request
         };
         let newcomer = Newcomer {
             wire: parts.io.into_inner().into_inner(),
+            address,
             client_id,
             grant,
         };

@@ -125,7 +125,9 @@ impl Broker {
     pub(crate) fn resident_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
         let digits = line.and_then(|rest| rest.split_whitespace().next());
         digits
             .and_then(|digits| digits.parse().ok())

@@ -1,0 +1,161 @@
+//! What a connection has done, counted by its core where it does it anyway, and told to others.
+
+use std::cell::{Cell, OnceCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Connection;
+use super::local::Local;
+use crate::protocol::codes::CloseCode;
+use crate::roster::{Done, Entry, Farewell, Lag};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Figures {
+    address: SocketAddr,
+    since_ms: u64,
+    dropped: Cell<u64>,
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    events_in: Cell<u64>,
+    events_out: Cell<u64>,
+    last_write_ms: Cell<u64>,
+    /// How it ends, and what was known of it when that began.
+    end: OnceCell<Box<(Farewell, Entry)>>,
+}
+
+impl Figures {
+    pub(super) fn new(address: SocketAddr, since_ms: u64) -> Self {
+        Self {
+            address,
+            since_ms,
+            dropped: Cell::new(0),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            events_in: Cell::new(0),
+            events_out: Cell::new(0),
+            last_write_ms: Cell::new(0),
+            end: OnceCell::new(),
+        }
+    }
+
+    /// Bytes came from the client.
+    pub(super) fn came(&self, bytes: usize) {
+        add(&self.bytes_in, bytes as u64);
+    }
+
+    /// Messages of the client are on their way to topics.
+    pub(super) fn published(&self, messages: usize) {
+        add(&self.events_in, messages as u64);
+    }
+
+    /// Live events fell out of the ring.
+    pub(super) fn dropped(&self, events: u64) {
+        add(&self.dropped, events);
+    }
+
+    /// At `now_ms` the kernel took bytes, with which so many live events are through.
+    pub(super) fn wrote(&self, bytes: usize, events: u64, now_ms: u64) {
+        add(&self.bytes_out, bytes as u64);
+        add(&self.events_out, events);
+        self.last_write_ms.set(now_ms);
+    }
+
+    fn done(&self) -> Done {
+        Done {
+            dropped: self.dropped.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            events_in: self.events_in.get(),
+            events_out: self.events_out.get(),
+            last_write_ms: self.last_write_ms.get(),
+        }
+    }
+}
+
+fn add(figure: &Cell<u64>, more: u64) {
+    figure.set(figure.get() + more);
+}
+
+/// By what a list of connections is sorted, the largest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sort {
+    /// Events that wait.
+    Lag,
+    /// Events that fell out of the ring.
+    Dropped,
+    /// Time since the upgrade.
+    Age,
+}
+
+impl Connection {
+    /// What `sort` goes by. It may change at any moment.
+    pub(crate) fn figure(&self, sort: Sort) -> u64 {
+        match sort {
+            Sort::Lag => self.lag_events(),
+            Sort::Dropped => self.figures.dropped.get(),
+            Sort::Age => u64::MAX - self.figures.since_ms,
+        }
+    }
+
+    fn lag_events(&self) -> u64 {
+        let unsent = self.unsent.borrow();
+        let unsent = unsent.as_ref().map_or(0, |unsent| unsent.live() as u64);
+        self.ring.borrow().events() + unsent
+    }
+
+    fn lag(&self, local: &Local) -> Lag {
+        let unsent = self.unsent.borrow();
+        let oldest = unsent.as_ref().and_then(|unsent| unsent.oldest());
+        let oldest = oldest.or_else(|| self.ring.borrow().oldest());
+        Lag {
+            events: self.lag_events(),
+            age_ms: oldest.map_or(0, |oldest| local.moment().since(oldest) / 1000),
+        }
+    }
+
+    /// All that is told of it.
+    pub(crate) fn entry(&self, local: &Local) -> Entry {
+        let key = self.grant.borrow().name().map(Into::into);
+        Entry {
+            id: self.id.number(),
+            address: self.figures.address,
+            client_id: self.label().into(),
+            key: key.filter(|_| self.is_authenticated.get()),
+            since_ms: self.figures.since_ms,
+            subscriptions: self.topics.borrow().len(),
+            lag: self.lag(local),
+            done: self.figures.done(),
+        }
+    }
+
+    /// Names of topics that it is subscribed to: at most so many.
+    pub(crate) fn topic_names(&self, names_max: usize) -> Vec<Arc<str>> {
+        self.topics.borrow().names(names_max)
+    }
+
+    /// Its end begins, if it has not before.
+    pub(super) fn note_end(&self, local: &Local, code: CloseCode, reason: &str) {
+        self.figures.end.get_or_init(|| {
+            let farewell = Farewell {
+                code: code.0,
+                reason: reason.into(),
+            };
+            Box::new((farewell, self.entry(local)))
+        });
+    }
+
+    /// It has ended.
+    pub(super) fn remember(&self, local: &Local) {
+        self.note_end(local, CloseCode::ABNORMAL, "the client has gone");
+        let Some((farewell, entry)) = self.figures.end.get().map(|end| (**end).clone()) else {
+            return;
+        };
+        let entry = Entry {
+            done: self.figures.done(),
+            ..entry
+        };
+        let ledger = &local.process.ledger;
+        ledger.remember(entry, farewell, local.elapsed_ms());
+    }
+}
