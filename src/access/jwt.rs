@@ -134,9 +134,10 @@ impl Tokens {
             return Err("it is empty".to_owned());
         }
         if secret.len() < SECRET_BYTES_MIN {
-            tracing::warn!(
-                "JWT_SECRET_FILE has a secret of less than {SECRET_BYTES_MIN} bytes: who has one token can guess it"
-            );
+            return Err(format!(
+                "a secret of {} bytes; HS256 wants {SECRET_BYTES_MIN} at least (RFC 7518, 3.2)",
+                secret.len()
+            ));
         }
         self.secret
             .store(Some(Arc::new(DecodingKey::from_secret(secret))));

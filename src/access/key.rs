@@ -89,6 +89,13 @@ impl Keys {
         (*known == digest).then(|| Arc::clone(holder))
     }
 
+    /// Who has this name.
+    pub(super) fn of_name(&self, name: &str) -> Option<Arc<Holder>> {
+        let table = self.0.load();
+        let mut holders = table.values().map(|(_, holder)| holder);
+        holders.find(|holder| holder.name() == name).cloned()
+    }
+
     /// Takes the keys of a new file in the place of those there are. A key that stays keeps its
     /// holder, so that its connections see their new rights; one that goes is withdrawn.
     pub(super) fn replace(&self, entries: Vec<KeyEntry>) -> Changed {

@@ -123,6 +123,12 @@ impl Access {
         grant.end(now_ms()).is_none().then_some(grant)
     }
 
+    /// What the key of this name grants: for a client whose certificate has it.
+    pub fn by_name(&self, name: &str) -> Option<Grant> {
+        let grant = Grant::Named(self.keys.of_name(name)?);
+        grant.end(now_ms()).is_none().then_some(grant)
+    }
+
     /// What `token` grants, if it is one.
     pub fn by_token(&self, token: &str) -> Option<Grant> {
         if !self.is_on {

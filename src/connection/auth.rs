@@ -47,6 +47,8 @@ impl Session {
         match admitted {
             Ok(()) => connection.say(&local, &Answer::Authenticated { request_id }),
             Err((code, text)) => {
+                let client = connection.figures.address();
+                tracing::info!(%client, "a WebSocket was refused: {text}");
                 let message = &text;
                 let answer = Answer::Error {
                     request_id,

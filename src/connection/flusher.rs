@@ -15,6 +15,7 @@ use std::time::Duration;
 use sendmany::{SENDS_MAX, SendMany};
 use tokio::io::Interest;
 
+use super::figures::tenths;
 use super::local::Local;
 use super::outgoing::{Segment, Unsent, advance};
 use super::{Connection, Phase, hand_in};
@@ -290,8 +291,7 @@ impl Outcome {
 /// Live events that a batch of sends has brought to the kernel. Those that were read at the same
 /// moment are counted together: mostly that is the whole batch.
 struct Delivered {
-    /// Since the start of the process.
-    now_ms: u64,
+    tenths: u32,
     now: Moment,
     read_at: Moment,
     events: u64,
@@ -301,7 +301,7 @@ impl Delivered {
     fn at(elapsed: Duration) -> Self {
         let now = Moment::at(elapsed);
         Self {
-            now_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            tenths: tenths(elapsed),
             now,
             read_at: now,
             events: 0,
@@ -363,7 +363,7 @@ fn settle(
     let (done, left) = own.split_at_mut(through);
     let events = delivered.add(&local.counters, done);
     if taken > 0 {
-        connection.figures.wrote(taken, events, delivered.now_ms);
+        connection.figures.wrote(taken, events, delivered.tenths);
         connection.stalled.set(None);
     }
     let is_left = !left.is_empty();

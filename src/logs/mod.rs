@@ -12,10 +12,11 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tracing::Level;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::values::LogFormat;
 use crate::config::{Config, process_env, wants_color};
@@ -35,6 +36,9 @@ const REPORT_BYTES_MAX: usize = 64 * 1024;
 /// One process has one log.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
+/// The level at which it is on, and the one that the settings say.
+static LEVEL: OnceLock<(reload::Handle<LevelFilter, Registry>, Level)> = OnceLock::new();
+
 /// Sets up the log of this process, once.
 pub fn init(config: &Config) {
     let repeats = Arc::new(Repeats::new(config.log_repeats_per_sec_max));
@@ -48,13 +52,39 @@ pub fn init(config: &Config) {
         LogFormat::Text => format.boxed(),
         LogFormat::Json => format.json().boxed(),
     };
+    let (level, handle) = reload::Layer::new(LevelFilter::from_level(config.log_level));
+    LEVEL.set((handle, config.log_level)).ok();
     tracing_subscriber::registry()
-        .with(LevelFilter::from_level(config.log_level))
+        .with(level)
         .with(repeats::Limit::new(repeats, lines))
         .with(format)
         .init();
     // The hook of the standard library prints, and a print that fails in it aborts the process.
     std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Makes the log say more: one level at a time, and behind the last the level of the settings again.
+pub fn cycle_level() {
+    let Some((handle, configured)) = LEVEL.get() else {
+        return;
+    };
+    let now = handle.clone_current().and_then(LevelFilter::into_level);
+    let next = match now.unwrap_or(*configured) {
+        Level::ERROR => Level::WARN,
+        Level::WARN => Level::INFO,
+        Level::INFO => Level::DEBUG,
+        Level::DEBUG => Level::TRACE,
+        _ => *configured,
+    };
+    // Said at the more talkative of the two levels, so that it is seen.
+    let is_less = now.is_some_and(|now| next < now);
+    let tell = || tracing::info!("SIGUSR1: LOG_LEVEL is {next} now");
+    if is_less {
+        tell();
+    }
+    if handle.reload(LevelFilter::from_level(next)).is_ok() && !is_less {
+        tell();
+    }
 }
 
 /// Says what is wrong on standard error, where there is no log yet.

@@ -17,6 +17,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -25,16 +26,19 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
-    /// Waits for one that ends the server. A closed terminal or a reload does not.
+    /// Waits for one that ends the server. A closed terminal, a reload or a wish
+    /// for another log level does not.
     async fn end(&mut self) {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => return,
                 _ = self.terminate.recv() => return,
                 _ = self.hangup.recv() => tracing::info!("SIGHUP: going on"),
+                _ = self.user.recv() => logs::cycle_level(),
             }
         }
     }

@@ -35,6 +35,7 @@ use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
 use crate::budget::{Budget, memory_of_machine};
 use crate::config::Config;
+use crate::config::origins::AllowedOrigins;
 use crate::config::values::IoUring;
 use crate::core::Core;
 use crate::core::mailbox::Mailbox;
@@ -104,6 +105,9 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
     }
     let addresses = [&plain, &secure].map(|port| port.as_ref().map(|port| port.address));
     if let (Some(port), Some(identity)) = (secure, identity) {
+        if let Some(reason) = identity.loaded().outdated() {
+            tracing::warn!("clients will not take the certificate (TLS_CERT): {reason}");
+        }
         let identity = Arc::new(identity);
         let door = tls::Door::new(&process, &mailboxes, &lobby, &identity);
         door.open(port)?;
@@ -137,6 +141,7 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         io_uring = process.metrics.core_sum(|core| &core.io_uring) > 0,
         "listening"
     );
+    warn_of_open_doors(&process);
     let [plain, secure] = addresses.map(|address| address.map(|address| address.to_string()));
     let listening: Vec<_> = plain.into_iter().chain(secure).collect();
     service::is_ready(&format!("listening on {}", listening.join(" and ")));
@@ -151,6 +156,21 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         &process, &mailboxes, &ending, signals, begin,
     ));
     Ok(())
+}
+
+/// Says what the settings let strangers do, once.
+fn warn_of_open_doors(process: &Process) {
+    if process.access.is_on() {
+        return;
+    }
+    let pages = match process.config.allowed_origins {
+        AllowedOrigins::Any => ", and so may any page in the browser of whoever can reach it",
+        AllowedOrigins::Only(_) => "",
+    };
+    tracing::warn!(
+        "no keys are asked for: whoever can reach this broker may publish, delete topics and close \
+         connections{pages} (AUTH_ENABLED, ALLOWED_ORIGINS)"
+    );
 }
 
 /// `MEMORY_BUDGET`, or three quarters of what the machine or the process' group has.

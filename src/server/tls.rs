@@ -113,19 +113,11 @@ impl Door {
         let shaking = shake(&socket, self.identity.current(), booked);
         let failure = match within(config.read_timeout, shaking).await {
             Some(Ok(tls)) => {
-                let wire = Wire {
-                    socket,
-                    tls: Some(tls),
-                };
-                if let Some(name) = wire.client_name() {
-                    tracing::debug!(name, "a client has shown its certificate");
-                }
-                let Wire { socket, tls } = wire;
                 let socket = socket.into_std().ok()?;
                 return Some(Arrival {
                     socket,
                     address,
-                    tls,
+                    tls: Some(tls),
                 });
             }
             Some(Err(error)) => error,

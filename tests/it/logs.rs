@@ -158,3 +158,84 @@ async fn a_hangup_ends_nothing() {
     let (code, took) = broker.wait_exit(PATIENCE).await;
     assert!(code == 0 && took < Duration::from_secs(5));
 }
+
+async fn says(broker: &Broker, words: &str) {
+    eventually(words, async || broker.log().contains(words)).await;
+}
+
+#[tokio::test]
+async fn a_signal_makes_the_log_say_more_and_in_the_end_what_it_said_before() {
+    let broker = Broker::start(&[("LOG_LEVEL", "info")]);
+    for level in ["DEBUG"] {
+        broker.signal(Signal::USR1);
+        says(&broker, &format!("SIGUSR1: LOG_LEVEL is {level} now")).await;
+    }
+    cause_a_line(&broker).await;
+    says(&broker, "HTTP connection failed").await;
+    broker.signal(Signal::USR1);
+    says(&broker, "SIGUSR1: LOG_LEVEL is TRACE now").await;
+    broker.signal(Signal::USR1);
+    says(&broker, "SIGUSR1: LOG_LEVEL is INFO now").await;
+    let before = broker.log().matches("HTTP connection failed").count();
+    cause_a_line(&broker).await;
+    assert_eq!(broker.get("/health").await.status, 200);
+    assert_eq!(
+        broker.log().matches("HTTP connection failed").count(),
+        before
+    );
+}
+
+#[tokio::test]
+async fn whoever_is_refused_is_in_the_log_with_the_reason_and_without_the_key() {
+    let broker = Broker::start(&[
+        ("AUTH_ENABLED", "true"),
+        ("API_KEYS", "right"),
+        ("ALLOWED_ORIGINS", "https://good.example"),
+    ]);
+    let wrong = [("x-api-key", "wrong-and-secret")];
+    broker
+        .request("GET", "/stats?ticket=secret", &wrong, "")
+        .await;
+    says(
+        &broker,
+        "refused: Invalid or expired API key client=127.0.0.1:",
+    )
+    .await;
+    let origin = [("origin", "https://evil.example")];
+    broker.upgrade("/ws", &origin).await;
+    says(
+        &broker,
+        "forbidden: origin https://evil.example is not allowed client=127.0.0.1:",
+    )
+    .await;
+    broker.get("/ws").await;
+    says(
+        &broker,
+        "an upgrade was refused: this is a WebSocket endpoint",
+    )
+    .await;
+    let mut client = Client::connect(&broker).await;
+    client
+        .send(json!({"type": "auth", "api_key": "wrong-and-secret"}))
+        .await;
+    client.expect_close().await;
+    says(
+        &broker,
+        "a WebSocket was refused: Invalid or expired API key client=127.0.0.1:",
+    )
+    .await;
+    assert!(!broker.log().contains("secret"), "{}", broker.log());
+}
+
+#[tokio::test]
+async fn what_strangers_may_do_is_said_at_the_start() {
+    let open = Broker::start(&[]);
+    says(&open, "no keys are asked for").await;
+    says(&open, "any page in the browser").await;
+    let origins = Broker::start(&[("ALLOWED_ORIGINS", "https://good.example")]);
+    says(&origins, "no keys are asked for").await;
+    assert!(!origins.log().contains("any page"));
+    let closed = Broker::start(&[("AUTH_ENABLED", "true"), ("API_KEYS", "k")]);
+    assert_eq!(closed.get("/health").await.status, 200);
+    assert!(!closed.log().contains("WARN"), "{}", closed.log());
+}

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::harness::broker::{Broker, run_to_end};
 use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::keys::key;
 use crate::harness::tls::{Authority, Signed, ask, connect, swap_link, web_socket};
 
 /// The certificate that a new client is shown.
@@ -182,4 +183,72 @@ async fn a_client_needs_a_certificate_where_an_authority_is_set() {
     assert!(ask(&broker, config, health).await.contains("200 OK"));
     // The plain port asks for nothing.
     assert_eq!(broker.get("/health").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_certificate_with_the_name_of_a_key_is_as_good_as_the_key() {
+    let authority = Authority::new();
+    let ca = authority.setting("ca.pem");
+    let keys = key("till-key", "subscribe = [\"orders\"]") + &key("boss-key", "admin = true");
+    let file = authority.write("keys.toml", &keys);
+    let settings = [
+        ("TLS_CLIENT_CA", ca.as_str()),
+        ("AUTH_ENABLED", "true"),
+        ("API_KEYS_FILE", &file),
+    ];
+    let broker = authority.start(&settings);
+    let config = |name: &str| {
+        let signed = authority.sign(name);
+        authority.client_with(rustls::ALL_VERSIONS, Some(&signed))
+    };
+    let request = |method: &str, path: &str, body: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let body = "{\"name\":\"orders\"}";
+    let create = request("POST", "/topics", body);
+    assert!(ask(&broker, config("boss"), &create).await.contains("201"));
+    let answer = ask(&broker, config("till"), &create).await;
+    assert!(
+        answer.contains("Key 'till' may not manage 'orders'"),
+        "{answer}"
+    );
+    let answer = ask(&broker, config("stranger"), &create).await;
+    assert!(answer.contains("MISSING_API_KEY"), "{answer}");
+    let mut till = web_socket(&broker, config("till")).await;
+    till.subscribe("orders").await;
+    let connections = request("GET", "/connections", "");
+    let answer = ask(&broker, config("boss"), &connections).await;
+    assert!(answer.contains("\"key\":\"till\""), "{answer}");
+    // Without its key in the file a name is worth nothing.
+    authority.write("keys.toml", &key("boss-key", "admin = true"));
+    assert_eq!(till.expect_close().await.0, 1008);
+    let mut till = web_socket(&broker, config("till")).await;
+    till.send(json!({"type": "subscribe", "topic": "orders"}))
+        .await;
+    assert_eq!(till.expect_close().await.0, 1008);
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told_at_the_start() {
+    let authority = Authority::new();
+    authority.install(&authority.sign_with("broker", |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    }));
+    let (cert, key) = (authority.setting("cert.pem"), authority.setting("key.pem"));
+    let settings = [
+        ("TLS_CERT", cert.as_str()),
+        ("TLS_KEY", key.as_str()),
+        ("TLS_PORT", "0"),
+    ];
+    let broker = Broker::start(&settings);
+    says(
+        &broker,
+        "clients will not take the certificate (TLS_CERT): it expired at 2021",
+    )
+    .await;
 }

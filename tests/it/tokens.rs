@@ -437,6 +437,11 @@ fn files_that_cannot_be_used_stop_the_start() {
     for (variable, content, words) in [
         ("JWT_SECRET_FILE", "\n", "it is empty"),
         (
+            "JWT_SECRET_FILE",
+            "only thirty-one bytes, as it is",
+            "a secret of 31 bytes; HS256 wants 32 at least",
+        ),
+        (
             "JWT_JWKS_FILE",
             "{\n\"keys\": 7}",
             "line 2: not a set of keys",

@@ -8,7 +8,8 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde::Serialize;
 
-use super::answer::{Answer, bad_request, error, json};
+use super::Caller;
+use super::answer::{Answer, Reason, bad_request, error, json};
 use crate::access::Access;
 use crate::access::grant::Grant;
 use crate::config::Config;
@@ -48,7 +49,9 @@ impl KeyError {
     }
 
     pub(super) fn answer(self) -> Answer {
-        json(StatusCode::UNAUTHORIZED, &KeyErrorBody { error: self })
+        let mut answer = json(StatusCode::UNAUTHORIZED, &KeyErrorBody { error: self });
+        answer.extensions_mut().insert(Reason(self.message.into()));
+        answer
     }
 }
 
@@ -81,8 +84,13 @@ fn token<'a>(access: &Access, headers: &'a HeaderMap) -> Option<&'a str> {
         .then_some(token.trim())
 }
 
-/// What the request may do, or what is wrong with its key or token.
-pub(super) fn grant(access: &Access, headers: &HeaderMap) -> Result<Grant, KeyError> {
+/// What the request may do, or what is wrong with its key or token. A client that shows neither may
+/// have shown a certificate with the name of a key.
+pub(super) fn grant(
+    access: &Access,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Grant, KeyError> {
     if !access.is_on() {
         return Ok(Grant::Everything);
     }
@@ -93,16 +101,20 @@ pub(super) fn grant(access: &Access, headers: &HeaderMap) -> Result<Grant, KeyEr
     match (token(access, headers), key) {
         (Some(token), _) => access.by_token(token).ok_or(KeyError::TOKEN),
         (None, Some(_)) => Err(KeyError::KEY),
-        (None, None) => Err(KeyError::MISSING),
+        (None, None) => {
+            let named = caller.name.as_deref().and_then(|name| access.by_name(name));
+            named.ok_or(KeyError::MISSING)
+        }
     }
 }
 
 /// The same for an upgrade, where a wrong key counts as none: an `auth` may follow.
 pub(super) fn grant_of_upgrade(
     access: &Access,
+    caller: &Caller,
     headers: &HeaderMap,
 ) -> Result<Option<Grant>, KeyError> {
-    match grant(access, headers) {
+    match grant(access, caller, headers) {
         Err(wrong) if token(access, headers).is_some() => Err(wrong),
         granted => Ok(granted.ok()),
     }

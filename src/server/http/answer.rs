@@ -96,8 +96,14 @@ pub(super) fn json_bytes(status: StatusCode, body: AnswerBody) -> Answer {
     answer
 }
 
+/// Why a request was refused, for the log.
+#[derive(Clone)]
+pub(super) struct Reason(pub(super) Box<str>);
+
 pub(super) fn error(status: StatusCode, code: ErrorCode, error: &str) -> Answer {
-    json(status, &ErrorBody::new(code, error))
+    let mut answer = json(status, &ErrorBody::new(code, error));
+    answer.extensions_mut().insert(Reason(error.into()));
+    answer
 }
 
 pub(super) fn bad_request(text: &str) -> Answer {

@@ -37,7 +37,7 @@ mod tickets;
 mod topics;
 mod upgrade;
 
-use self::answer::{Answer, error, json, options, wrong_method};
+use self::answer::{Answer, Reason, error, json, options, wrong_method};
 use self::body::RequestBody;
 use self::ending::Ending;
 use self::listing::{Kind, Turns};
@@ -50,6 +50,17 @@ use crate::access::grant::Grant;
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::wire::{Arrival, Wire};
+
+/// So much of a path is logged.
+const LOGGED_PATH_BYTES: usize = 100;
+
+/// Who is on the other side of a socket.
+#[derive(Debug)]
+struct Caller {
+    address: SocketAddr,
+    /// The common name in the certificate that it has shown.
+    name: Option<Box<str>>,
+}
 
 /// What the HTTP connections of one core share.
 #[derive(Debug)]
@@ -75,6 +86,11 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
     let Ok(socket) = Wire::new(arrival) else {
         return;
     };
+    let name = socket.client_name().map(String::into_boxed_str);
+    if let Some(name) = &name {
+        tracing::debug!(%address, name, "a client has shown its certificate");
+    }
+    let caller = Rc::new(Caller { address, name });
     let core = Rc::clone(&http.core);
     let config = core.config();
     let underway = http.ending.enter();
@@ -91,9 +107,9 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
         at_service.begin();
         guest.ask();
         let (http, progress) = (Rc::clone(&http), Arc::clone(&at_service));
-        let guest = Rc::clone(&guest);
+        let (guest, caller) = (Rc::clone(&guest), Rc::clone(&caller));
         async move {
-            let answer = answer(&http, address, request).await;
+            let answer = answer(&http, &caller, request).await;
             progress.answered(answer.headers().get(CONNECTION).is_some());
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 guest.fall_silent();
@@ -159,12 +175,13 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
 }
 
 /// Answers one request, and sees to what of its body nobody has read.
-async fn answer(http: &Rc<Http>, address: SocketAddr, request: Request<Incoming>) -> Answer {
+async fn answer(http: &Rc<Http>, caller: &Caller, request: Request<Incoming>) -> Answer {
     let config = http.core.config();
     let (head, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &head.headers, config.read_timeout);
     let mut request = Request::from_parts(head, ());
-    let mut answer = decide(http, address, &mut request, &mut body).await;
+    let mut answer = decide(http, caller, &mut request, &mut body).await;
+    log_refusal(caller, &request, &answer);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer;
     }
@@ -183,7 +200,7 @@ async fn answer(http: &Rc<Http>, address: SocketAddr, request: Request<Incoming>
 
 async fn decide(
     http: &Rc<Http>,
-    address: SocketAddr,
+    caller: &Caller,
     request: &mut Request<()>,
     body: &mut RequestBody,
 ) -> Answer {
@@ -212,7 +229,7 @@ async fn decide(
         _ => true,
     };
     let grant = if needs_key {
-        match access::grant(&core.process().access, request.headers()) {
+        match access::grant(&core.process().access, caller, request.headers()) {
             Ok(grant) => grant,
             Err(wrong) => return wrong.answer(),
         }
@@ -245,7 +262,7 @@ async fn decide(
         Route::WebSocket if method == Method::HEAD => {
             answer::upgrade_required("this is a WebSocket endpoint: GET is required")
         }
-        Route::WebSocket => upgrade::upgrade(core, address, request, body),
+        Route::WebSocket => upgrade::upgrade(core, caller, request, body),
         Route::Root => json(StatusCode::OK, &stats::Identity::default()),
         Route::Health => json(StatusCode::OK, &stats::health(core)),
         Route::Ready => stats::ready(core),
@@ -259,6 +276,23 @@ async fn decide(
         Route::Connection(id) => connections::show(core, id).await,
         Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
         Route::Topic(name) => topics::show(http, name, query, &grant).await,
+    }
+}
+
+/// Says whom a key, a right or an upgrade was refused. The log keeps to a few lines a second.
+fn log_refusal(caller: &Caller, request: &Request<()>, answer: &Answer) {
+    let Some(Reason(reason)) = answer.extensions().get() else {
+        return;
+    };
+    let (client, path) = (caller.address, request.uri().path());
+    let path = &path[..path.floor_char_boundary(LOGGED_PATH_BYTES)];
+    match answer.status() {
+        StatusCode::UNAUTHORIZED => tracing::info!(%client, path, "refused: {reason}"),
+        StatusCode::FORBIDDEN => tracing::info!(%client, path, "forbidden: {reason}"),
+        _ if matches!(Route::of(path), Some(Route::WebSocket)) => {
+            tracing::info!(%client, "an upgrade was refused: {reason}");
+        }
+        _ => {}
     }
 }
 

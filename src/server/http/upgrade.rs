@@ -1,6 +1,5 @@
 //! `GET /ws`: the handshake, and the task of the new connection.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,9 +10,9 @@ use hyper_util::rt::TokioIo;
 use super::access;
 use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
 use super::body::RequestBody;
-use super::is_draining;
 use super::patience::Patient;
 use super::tickets;
+use super::{Caller, is_draining};
 use crate::access::grant::{Grant, Place};
 use crate::connection::Newcomer;
 use crate::connection::session::Admission;
@@ -30,7 +29,7 @@ const OLD_PROXY_PAUSE_SEC: u64 = 60;
 /// Answers a request for a WebSocket; where the answer is 101, a connection begins.
 pub(super) fn upgrade(
     core: &Rc<Core>,
-    address: SocketAddr,
+    caller: &Caller,
     request: &mut Request<()>,
     body: &RequestBody,
 ) -> Answer {
@@ -56,7 +55,7 @@ pub(super) fn upgrade(
     let query = request.uri().query().unwrap_or_default();
     let granted = match tickets::redeem(core, query) {
         Some(redeemed) => redeemed.map(Some),
-        None => access::grant_of_upgrade(&core.process().access, request.headers()),
+        None => access::grant_of_upgrade(&core.process().access, caller, request.headers()),
     };
     let grant = match granted {
         Ok(grant) => grant,
@@ -70,7 +69,7 @@ pub(super) fn upgrade(
     let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
         return upgrade_required("Sec-WebSocket-Version must be 13");
     };
-    let core = Rc::clone(core);
+    let (core, address) = (Rc::clone(core), caller.address);
     tokio::task::spawn_local(async move {
         let Ok(websocket) = upgraded.await else {
             return;
