@@ -314,7 +314,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
     for (method, path, allowed) in [
         ("PUT", "/topics", vec!["GET", "POST"]),
         ("DELETE", "/topics", vec!["GET", "POST"]),
-        ("GET", "/topics/orders", vec!["DELETE"]),
+        ("PUT", "/topics/orders", vec!["DELETE", "GET"]),
         ("POST", "/health", vec!["GET"]),
         ("DELETE", "/stats", vec!["GET"]),
         ("POST", "/ready", vec!["GET"]),

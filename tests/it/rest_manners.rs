@@ -180,7 +180,7 @@ async fn options_tell_what_a_path_takes() {
     let mut rest = Rest::open(&broker).await;
     for (path, allowed) in [
         ("/topics", "GET, HEAD, POST"),
-        ("/topics/orders", "DELETE"),
+        ("/topics/orders", "GET, HEAD, DELETE"),
         ("/health", "GET, HEAD"),
         ("/ws", "GET, HEAD"),
     ] {
