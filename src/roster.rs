@@ -92,7 +92,7 @@ struct Newest {
 }
 
 impl Ledger {
-    /// Remembers one more, and forgets the oldest beyond [`REMEMBERED`].
+    /// Remembers one more, and forgets the oldest beyond a thousand.
     pub fn remember(&self, entry: Entry, farewell: Farewell, ended_ms: u64) {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         newest.number += 1;
