@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Instant, SystemTime};
 
 use crate::access::Access;
+use crate::access::address::Addresses;
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::config::Config;
@@ -19,6 +20,8 @@ pub struct Process {
     pub config: Config,
     /// Who may do what.
     pub access: Access,
+    /// How much comes from one address.
+    pub addresses: Arc<Addresses>,
     /// The way to the shards.
     pub broker: Broker,
     /// All counters.

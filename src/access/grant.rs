@@ -1,10 +1,12 @@
 //! What one client may do, and until when.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::rate::{Buckets, Limit};
 use crate::pattern::Pattern;
 
 /// What a client may do. Cheap to clone.
@@ -91,6 +93,20 @@ impl Grant {
         match self {
             Self::Everything => None,
             Self::Named(holder) => holder.rights.load().expires_ms,
+        }
+    }
+
+    /// Whether the key has a rate.
+    pub fn is_limited(&self) -> bool {
+        matches!(self, Self::Named(holder) if holder.is_limited.load(Ordering::Relaxed))
+    }
+
+    /// Counts a command of so many bytes against the key's rate, `now` after the start of the
+    /// process; or says how long it has to wait.
+    pub fn count(&self, bytes: usize, now: Duration) -> Result<(), Duration> {
+        match self {
+            Self::Named(holder) if self.is_limited() => holder.buckets().count(bytes, now),
+            _ => Ok(()),
         }
     }
 
@@ -205,18 +221,30 @@ pub struct Holder {
     rights: ArcSwap<Rights>,
     is_withdrawn: AtomicBool,
     connections: AtomicU64,
+    /// What all its connections say together. The lock is held for some nanoseconds, and taken
+    /// only where the key has a rate.
+    buckets: Mutex<Buckets>,
+    is_limited: AtomicBool,
 }
 
 impl Holder {
     /// The holder of a key.
     pub fn new(name: &str, rights: Rights) -> Self {
-        Self {
+        let holder = Self {
             name: name.into(),
             is_of_token: false,
-            rights: ArcSwap::from_pointee(rights),
+            rights: ArcSwap::default(),
             is_withdrawn: AtomicBool::new(false),
             connections: AtomicU64::new(0),
-        }
+            buckets: Mutex::default(),
+            is_limited: AtomicBool::new(false),
+        };
+        holder.set_rights(rights);
+        holder
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The holder of a token, of one connection.
@@ -234,6 +262,16 @@ impl Holder {
 
     /// Says that the rights are now these; they hold from the next command on.
     pub(super) fn set_rights(&self, rights: Rights) {
+        let limit = |per_second: Option<u64>| {
+            let per_second = per_second.unwrap_or(0);
+            Limit::new(per_second, per_second)
+        };
+        let (messages, bytes) = (rights.messages_per_sec, rights.bytes_per_sec);
+        let mut buckets = self.buckets();
+        buckets.limit(limit(messages), limit(bytes));
+        self.is_limited
+            .store(buckets.is_limited(), Ordering::Relaxed);
+        drop(buckets);
         self.rights.store(Arc::new(rights));
     }
 

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
+pub mod address;
 pub mod file;
 pub mod grant;
 mod jwt;

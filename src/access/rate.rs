@@ -3,6 +3,8 @@
 //! The number is the time at which the bucket would be empty. What is let in pushes it into the
 //! future; nothing is let in that would push it further than the burst from now.
 
+use std::time::Duration;
+
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// A limit on a rate.
@@ -36,6 +38,64 @@ impl Limit {
     }
 }
 
+/// A limit on commands and one on their bytes, kept together, and how full both are.
+#[derive(Debug, Default)]
+pub struct Buckets {
+    messages: Option<Limit>,
+    bytes: Option<Limit>,
+    /// When either is empty, in nanoseconds.
+    empty_at: [u64; 2],
+}
+
+impl Buckets {
+    /// Both empty.
+    pub fn new(messages: Option<Limit>, bytes: Option<Limit>) -> Self {
+        Self {
+            messages,
+            bytes,
+            empty_at: [0; 2],
+        }
+    }
+
+    /// Whether there is any limit.
+    pub fn is_limited(&self) -> bool {
+        self.messages.is_some() || self.bytes.is_some()
+    }
+
+    /// From now on the limits are these; what is in the buckets stays.
+    pub fn limit(&mut self, messages: Option<Limit>, bytes: Option<Limit>) {
+        (self.messages, self.bytes) = (messages, bytes);
+    }
+
+    /// Whether [`Self::count`] would let it in.
+    pub fn would_count(&self, bytes: usize, now: Duration) -> Result<(), Duration> {
+        self.next(bytes, now).map(|_| ())
+    }
+
+    /// Lets a command of so many bytes in at `now` on any clock that goes on, or says how long it
+    /// has to wait; then neither bucket has taken anything.
+    pub fn count(&mut self, bytes: usize, now: Duration) -> Result<(), Duration> {
+        self.empty_at = self.next(bytes, now)?;
+        Ok(())
+    }
+
+    /// When either bucket is empty once this is in it.
+    fn next(&self, bytes: usize, now: Duration) -> Result<[u64; 2], Duration> {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let next = |limit: Option<Limit>, empty_at, cost| {
+            limit.map_or(Ok(empty_at), |limit| limit.next(empty_at, now_ns, cost))
+        };
+        let [messages, sum] = self.empty_at;
+        let messages = next(self.messages, messages, 1);
+        let sum = next(self.bytes, sum, bytes as u64);
+        if let (Ok(messages), Ok(sum)) = (messages, sum) {
+            return Ok([messages, sum]);
+        }
+        let wait = messages.err().max(sum.err()).unwrap_or_default();
+        Err(Duration::from_nanos(wait))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +111,21 @@ mod tests {
         let later = start + SECOND_NS / 10;
         empty_at = limit.next(empty_at, later, 1).expect("a tenth later");
         assert!(limit.next(empty_at, later, 1).is_err());
+    }
+
+    #[test]
+    fn what_one_bucket_refuses_the_other_does_not_take() {
+        let mut buckets = Buckets::new(Limit::new(2, 2), Limit::new(1000, 1000));
+        let now = Duration::from_secs(5);
+        assert_eq!(buckets.count(900, now), Ok(()));
+        assert_eq!(buckets.count(900, now), Err(Duration::from_millis(800)));
+        assert_eq!(buckets.count(100, now), Ok(()));
+        assert_eq!(buckets.count(0, now), Err(Duration::from_millis(500)));
+        // Another limit does not empty what is full.
+        buckets.limit(Limit::new(1, 1), None);
+        assert!(buckets.count(0, now).is_err());
+        buckets.limit(None, None);
+        assert_eq!(buckets.count(1 << 30, now), Ok(()));
     }
 
     #[test]

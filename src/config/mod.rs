@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches};
 use tracing::Level;
 
+use self::networks::Networks;
 use self::origins::AllowedOrigins;
 use self::rule::{Reader, Row, Rule, SettingError};
 use self::rule::{
@@ -21,6 +22,7 @@ use self::rule::{
 use self::values::{ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
 
 pub mod client;
+pub mod networks;
 pub mod origins;
 pub mod rule;
 pub mod values;
@@ -69,6 +71,11 @@ settings! {
         /// Origins that browsers may connect from, comma separated; * is all.
         allowed_origins: AllowedOrigins =
             text("ALLOWED_ORIGINS", "*", "ORIGINS", "* or origins as browsers send them, like https://a.example:8443: hosts in ASCII (xn--), no user, path or query", AllowedOrigins::parse);
+        /// Networks, comma separated, whose `X-Forwarded-For` and `Forwarded` say where a client is, and whose PROXY headers are taken.
+        trusted_proxies: Networks =
+            text("TRUSTED_PROXIES", "", "NETWORKS", "addresses or networks like 10.0.0.0/8, comma separated", Networks::parse);
+        /// Every connection begins with a header of the PROXY protocol, v1 or v2; it wants `TRUSTED_PROXIES`.
+        proxy_protocol: bool = switch("PROXY_PROTOCOL", "false");
     }
     "TLS" {
         /// Certificate chain in PEM. Given, TLS is served on `TLS_PORT`; read again when it changes and at SIGHUP.
@@ -123,6 +130,12 @@ settings! {
         rate_burst_messages: Option<u64> = optional("RATE_BURST_MESSAGES", "0", 0..=1_000_000_000, "COMMANDS");
         /// How long a client may go on above its rate before its connection ends.
         rate_patience: Duration = seconds("RATE_PATIENCE_SEC", "10", 1);
+        /// Upgraded connections of one address at once, or of an IPv6 network of 64 bits; 0 is no limit.
+        address_connections_max: Option<u32> = optional("CONNECTIONS_PER_IP_MAX", "0", 0..=10_000_000, "CONNECTIONS");
+        /// Upgraded connections that one address may open in a second, as many at once; 0 is no limit.
+        address_connection_rate: u64 = count("CONNECTION_RATE_PER_IP", "0", 0..=1_000_000, "CONNECTIONS");
+        /// Wrong keys and tokens of one address in a second, as many at once; 0 is no limit. Behind a proxy it wants `TRUSTED_PROXIES`.
+        address_failure_rate: u64 = count("AUTH_FAILURE_RATE_PER_IP", "0", 0..=1_000_000, "FAILURES");
         /// Batches of commands that wait for one shard; connections wait when it is full.
         inbox_size: usize = count("SHARD_INBOX_SIZE", "4096", 1..=1_048_576, "BATCHES");
         /// Commands of one connection that are not answered yet.
@@ -292,6 +305,11 @@ impl Config {
         if self.auth_enabled && self.api_keys.is_empty() && !has_file {
             let pair = ["API_KEYS", "AUTH_ENABLED"];
             let allowed = "at least one key when AUTH_ENABLED is true, unless there is API_KEYS_FILE, JWT_SECRET_FILE or JWT_JWKS_FILE";
+            conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let pair = ["TRUSTED_PROXIES", "PROXY_PROTOCOL"];
+            let allowed = "at least one network when PROXY_PROTOCOL is true";
             conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
         }
         conflicts.extend(self.tls_conflicts());

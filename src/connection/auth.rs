@@ -1,10 +1,11 @@
 //! Who a client is: the first message of those who need a key, and every later `auth`.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::session::{Acted, Session, request_id_of};
-use crate::access::Access;
 use crate::access::grant::{Grant, Place};
+use crate::process::Process;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{
     ALREADY_AUTHENTICATED_TEXT, API_KEY_REQUIRED_TEXT, AUTH_FIRST_TEXT, ErrorCode,
@@ -17,8 +18,11 @@ use crate::protocol::names::RequestId;
 type Refusal = (ErrorCode, String);
 
 /// What a proof grants.
-fn check(access: &Access, proof: &Proof<'_>) -> Result<Grant, Refusal> {
-    match proof {
+fn check(process: &Process, address: IpAddr, proof: &Proof<'_>) -> Result<Grant, Refusal> {
+    let (access, now) = (&process.access, process.started.elapsed());
+    let may_try = process.addresses.may_try(address, now);
+    may_try.map_err(|refused| (ErrorCode::LimitExceeded, refused.text))?;
+    let checked = match proof {
         Proof::ApiKey(key) => {
             let refusal = || (ErrorCode::InvalidApiKey, INVALID_API_KEY_TEXT.into());
             access.by_key(key.as_bytes()).ok_or_else(refusal)
@@ -27,7 +31,11 @@ fn check(access: &Access, proof: &Proof<'_>) -> Result<Grant, Refusal> {
             let refusal = || (ErrorCode::InvalidToken, INVALID_TOKEN_TEXT.into());
             access.by_token(token).ok_or_else(refusal)
         }
+    };
+    if checked.is_err() {
+        process.addresses.has_failed(address, now);
     }
+    checked
 }
 
 impl Session {
@@ -39,7 +47,10 @@ impl Session {
         let admitted = match command {
             Ok(Command::Auth {
                 proof: Some(proof), ..
-            }) => check(&local.process.access, proof).and_then(|grant| self.admit(grant)),
+            }) => {
+                let address = connection.figures.address().ip();
+                check(&local.process, address, proof).and_then(|grant| self.admit(grant))
+            }
             Ok(Command::Auth { proof: None, .. }) => unauthorized(API_KEY_REQUIRED_TEXT),
             Err(bad) if bad.is_auth => unauthorized(&bad.message),
             _ => unauthorized(AUTH_FIRST_TEXT),
@@ -86,7 +97,8 @@ impl Session {
         if !self.flow.is_idle() {
             return Acted::MustWait;
         }
-        let checked = check(&self.local.process.access, proof);
+        let address = self.connection.figures.address().ip();
+        let checked = check(&self.local.process, address, proof);
         let is_another = |grant: &Grant| is_renewal && grant.name() != held.name();
         let admitted = match checked {
             Ok(grant) if is_another(&grant) => {

@@ -22,7 +22,7 @@ pub mod flusher;
 pub mod lifeline;
 pub mod local;
 mod outgoing;
-mod pace;
+pub(crate) mod pace;
 pub mod reader;
 mod rights;
 mod secure;

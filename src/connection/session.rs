@@ -8,6 +8,7 @@ use super::flow::Flow;
 use super::local::Local;
 use super::pace::{Pace, Verdict};
 use super::rights::Denial;
+use crate::access::address::AddressPlace;
 use crate::access::grant::{Place, Right};
 use crate::broker::request::{Replay, Request};
 use crate::protocol::answer::Answer;
@@ -33,6 +34,8 @@ pub(super) struct Session {
     pub(super) seat: Seat,
     /// Held likewise: one of those that its key has.
     pub(super) place: Place,
+    /// And one of those that its address has.
+    _address: Option<Box<AddressPlace>>,
     /// How often the client may say something, if that is limited.
     pace: Option<Box<Pace>>,
 }
@@ -50,6 +53,8 @@ pub(crate) struct Admission {
     pub(crate) seat: Seat,
     /// Empty until a key is known.
     pub(crate) place: Place,
+    /// Where addresses are limited.
+    pub(crate) address: Option<Box<AddressPlace>>,
 }
 
 /// Whether a command was acted on, or has to wait.
@@ -62,7 +67,11 @@ pub(super) enum Acted {
 impl Session {
     pub(super) fn new(local: Rc<Local>, connection: Rc<Connection>, admission: Admission) -> Self {
         let is_auth_expected = local.process.access.is_on() && connection.is_authenticated.get();
-        let Admission { seat, place } = admission;
+        let Admission {
+            seat,
+            place,
+            address,
+        } = admission;
         let flow = Flow::new(Rc::clone(&local), Rc::clone(&connection));
         Self {
             pace: Pace::of(local.config()),
@@ -73,6 +82,7 @@ impl Session {
             is_auth_expected,
             seat,
             place,
+            _address: address,
         }
     }
 
@@ -101,9 +111,11 @@ impl Session {
         let (local, connection) = (&self.local, &self.connection);
         match message {
             Message::Text(text) => {
-                let verdict = self.pace.as_mut().map_or(Verdict::Within, |pace| {
-                    pace.count(text.len(), local.process.started.elapsed())
-                });
+                let verdict = {
+                    let grant = connection.grant.borrow();
+                    let (config, bytes) = (local.config(), text.len());
+                    Pace::count(&mut self.pace, config, &grant, bytes, || local.elapsed())
+                };
                 if self.act(text, verdict) == Acted::MustWait {
                     let text = text.into();
                     self.held = Some(Box::new(Held { text, verdict }));

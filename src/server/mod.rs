@@ -30,6 +30,7 @@ use self::http::ending::Ending;
 use self::lobby::{Guest, Lobby};
 use self::ports::Ports;
 use crate::access::Access;
+use crate::access::address::Addresses;
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
@@ -78,6 +79,7 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         .collect();
     let process = Arc::new(Process {
         access,
+        addresses: Arc::new(Addresses::new(&config)),
         broker: Broker::new(Arc::clone(&inboxes)),
         metrics: Metrics::new(threads),
         ledger: Ledger::default(),

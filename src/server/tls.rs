@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
+use super::http::caller::proxied;
 use super::http::patience::within;
 use super::http::refusal;
 use super::lobby::{Guest, Lobby};
@@ -106,8 +107,9 @@ impl Door {
 
     async fn welcome(&self, socket: TcpStream, address: SocketAddr) -> Option<Arrival> {
         socket.set_nonblocking(true).ok()?;
-        let socket = tokio::net::TcpStream::from_std(socket).ok()?;
+        let mut socket = tokio::net::TcpStream::from_std(socket).ok()?;
         let config = &self.process.config;
+        let address = proxied(config, address, &mut socket).await?;
         let budget = Arc::clone(&self.process.budget);
         let booked = Booked::new(budget, 0, Kind::Connections, HANDSHAKE_BYTES);
         let shaking = shake(&socket, self.identity.current(), booked);

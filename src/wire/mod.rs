@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 
 pub(crate) mod handshake;
 pub mod identity;
+pub mod proxy;
 pub(crate) mod tls;
 
 use tls::Tls;

@@ -45,6 +45,7 @@ mod tls;
 mod tls_hostile;
 mod tls_identity;
 
+mod addresses;
 mod admission;
 mod hostile;
 mod hostile_memory;

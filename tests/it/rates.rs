@@ -7,7 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::harness::broker::Broker;
 use crate::harness::client::{Client, publish};
+use crate::harness::eventually;
 use crate::harness::json::{keys, member, number};
+use crate::harness::keys::{KeyFile, ROOT, call, connect, create, key};
 
 /// Pings `times` in one go. Returns the answers.
 async fn burst(client: &mut Client, times: u64) -> Vec<Value> {
@@ -129,4 +131,93 @@ async fn who_is_refused_now_and_then_stays() {
         sleep(Duration::from_millis(1300)).await;
     }
     assert_eq!(pongs(&burst(&mut client, 1).await), 1);
+}
+
+/// Pings of all of `clients`, one after the other, until so many were refused.
+async fn taken_until_refused(clients: &mut [Client], refusals: usize) -> usize {
+    let (mut taken, mut refused) = (0, 0);
+    while refused < refusals {
+        for client in &mut *clients {
+            let answer = client.ask(json!({"type": "ping"})).await;
+            match answer["type"].as_str() {
+                Some("pong") => taken += 1,
+                _ => {
+                    assert_eq!(answer["error"]["code"], "LIMIT_EXCEEDED", "{answer}");
+                    assert!(number(&answer, "retry_after_ms") <= 1000);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn a_key_has_one_rate_for_all_its_connections_and_its_requests() {
+    let of_key = |rate: &str| {
+        key("shared-key", &format!("observe = true\n{rate}")) + &key("other-key", "observe = true")
+    };
+    let file = KeyFile::new(&of_key("messages_per_sec = 10"));
+    let broker = file.broker(&[("SHARDS", "2")]);
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(connect(&broker, "shared-key").await);
+    }
+    let start = Instant::now();
+    let taken = taken_until_refused(&mut clients, 4).await;
+    let most = 10 + 10 * usize::try_from(start.elapsed().as_secs() + 1).expect("seconds");
+    assert!((10..=most).contains(&taken), "{taken}");
+    // Requests come out of the same bucket, and nobody else's.
+    let refused = call(&broker, "shared-key", "GET", "/stats", "").await;
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(
+        call(&broker, "other-key", "GET", "/stats", "").await.status,
+        200
+    );
+    let mut other = [connect(&broker, "other-key").await];
+    for _ in 0..50 {
+        assert_eq!(other[0].ask(json!({"type": "ping"})).await["type"], "pong");
+    }
+    // Another figure in the file holds from the next command on.
+    file.replace(&of_key(""));
+    eventually("no rate", async || {
+        let answers = burst(&mut clients[0], 30).await;
+        pongs(&answers) == 30
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_bytes_of_a_key_have_a_rate_too() {
+    let rate = "publish = [\">\"]\nbytes_per_sec = 2000";
+    let file = KeyFile::new(&key("shared-key", rate));
+    let broker = file.broker(&[]);
+    create(&broker, &["t"]).await;
+    let mut client = connect(&broker, "shared-key").await;
+    client.publish("t", "x".repeat(1500)).await;
+    client.send_text(&publish("t", "x".repeat(1500))).await;
+    client.expect_error("LIMIT_EXCEEDED").await;
+    assert_eq!(client.ask(json!({"type": "ping"})).await["type"], "pong");
+}
+
+#[tokio::test]
+async fn a_connection_of_a_key_that_does_not_heed_its_rate_ends() {
+    let file = KeyFile::new(&key("shared-key", "messages_per_sec = 1"));
+    let broker = file.broker(&[("RATE_PATIENCE_SEC", "1")]);
+    let mut client = connect(&broker, "shared-key").await;
+    let start = Instant::now();
+    loop {
+        client.send(json!({"type": "ping"})).await;
+        let Some(answer) = client.recv_or_end("an answer or the end").await else {
+            break;
+        };
+        assert!(start.elapsed() < Duration::from_secs(8), "{answer}");
+        sleep(Duration::from_millis(20)).await;
+    }
+    eventually("the end in the ledger", async || {
+        let ended = call(&broker, ROOT.1, "GET", "/connections?closed=1", "").await;
+        ended.json()["connections"][0]["code"] == 1008
+    })
+    .await;
 }

@@ -1,5 +1,8 @@
 //! Who may ask: hosts, pages of other origins, keys. And what pages are told about it (CORS).
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, HeaderName,
@@ -8,12 +11,14 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde::Serialize;
 
-use super::Caller;
-use super::answer::{Answer, Reason, bad_request, error, json};
+use super::answer::{Answer, Reason, add_retry_after, bad_request, error, json};
+use super::caller::Caller;
 use crate::access::Access;
+use crate::access::address::TooMany;
 use crate::access::grant::Grant;
 use crate::config::Config;
 use crate::config::origins::AllowedOrigins;
+use crate::process::Process;
 use crate::protocol::codes::{
     ErrorCode, INVALID_API_KEY_TEXT, INVALID_TICKET_TEXT, INVALID_TOKEN_TEXT, MISSING_API_KEY_TEXT,
 };
@@ -29,10 +34,12 @@ struct KeyErrorBody {
 }
 
 /// What is wrong with a key or token.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct KeyError {
+    #[serde(skip)]
+    status: StatusCode,
     code: &'static str,
-    message: &'static str,
+    message: Cow<'static, str>,
 }
 
 impl KeyError {
@@ -43,14 +50,32 @@ impl KeyError {
 
     const fn new(code: ErrorCode, message: &'static str) -> Self {
         Self {
+            status: StatusCode::UNAUTHORIZED,
             code: code.as_str(),
-            message,
+            message: Cow::Borrowed(message),
         }
     }
 
+    /// Its address has shown too many that are none.
+    fn too_many(refused: TooMany) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: ErrorCode::LimitExceeded.as_str(),
+            message: Cow::Owned(refused.text),
+        }
+    }
+
+    fn is_final(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     pub(super) fn answer(self) -> Answer {
-        let mut answer = json(StatusCode::UNAUTHORIZED, &KeyErrorBody { error: self });
-        answer.extensions_mut().insert(Reason(self.message.into()));
+        let (status, reason) = (self.status, Reason((&*self.message).into()));
+        let mut answer = json(status, &KeyErrorBody { error: self });
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            add_retry_after(&mut answer, Duration::from_secs(1));
+        }
+        answer.extensions_mut().insert(reason);
         answer
     }
 }
@@ -87,13 +112,25 @@ fn token<'a>(access: &Access, headers: &'a HeaderMap) -> Option<&'a str> {
 /// What the request may do, or what is wrong with its key or token. A client that shows neither may
 /// have shown a certificate with the name of a key.
 pub(super) fn grant(
-    access: &Access,
-    caller: &Caller,
+    process: &Process,
+    caller: &Caller<'_>,
     headers: &HeaderMap,
 ) -> Result<Grant, KeyError> {
+    let access = &process.access;
     if !access.is_on() {
         return Ok(Grant::Everything);
     }
+    let (address, now) = (caller.address.ip(), process.started.elapsed());
+    let may_try = process.addresses.may_try(address, now);
+    may_try.map_err(KeyError::too_many)?;
+    let granted = check(access, caller, headers);
+    if granted.is_err() && (key(headers).is_some() || token(access, headers).is_some()) {
+        process.addresses.has_failed(address, now);
+    }
+    granted
+}
+
+fn check(access: &Access, caller: &Caller<'_>, headers: &HeaderMap) -> Result<Grant, KeyError> {
     let key = key(headers);
     if let Some(grant) = key.and_then(|key| access.by_key(key)) {
         return Ok(grant);
@@ -102,7 +139,7 @@ pub(super) fn grant(
         (Some(token), _) => access.by_token(token).ok_or(KeyError::TOKEN),
         (None, Some(_)) => Err(KeyError::KEY),
         (None, None) => {
-            let named = caller.name.as_deref().and_then(|name| access.by_name(name));
+            let named = caller.name().and_then(|name| access.by_name(name));
             named.ok_or(KeyError::MISSING)
         }
     }
@@ -110,12 +147,12 @@ pub(super) fn grant(
 
 /// The same for an upgrade, where a wrong key counts as none: an `auth` may follow.
 pub(super) fn grant_of_upgrade(
-    access: &Access,
-    caller: &Caller,
+    process: &Process,
+    caller: &Caller<'_>,
     headers: &HeaderMap,
 ) -> Result<Option<Grant>, KeyError> {
-    match grant(access, caller, headers) {
-        Err(wrong) if token(access, headers).is_some() => Err(wrong),
+    match grant(process, caller, headers) {
+        Err(wrong) if wrong.is_final() || token(&process.access, headers).is_some() => Err(wrong),
         granted => Ok(granted.ok()),
     }
 }

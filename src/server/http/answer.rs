@@ -141,6 +141,21 @@ pub(super) fn unavailable(reconnect_spread: Duration) -> Answer {
     answer
 }
 
+/// It came too soon, and is worth another try after `wait`.
+pub(super) fn too_many(text: &str, wait: Duration) -> Answer {
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut answer = error(status, ErrorCode::LimitExceeded, text);
+    add_retry_after(&mut answer, wait);
+    answer
+}
+
+/// Says in whole seconds when to come back.
+pub(super) fn add_retry_after(answer: &mut Answer, wait: Duration) {
+    let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1);
+    let seconds = HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX));
+    answer.headers_mut().insert(RETRY_AFTER, seconds);
+}
+
 /// The answer to a request for a WebSocket that cannot become one.
 pub(super) fn upgrade_required(text: &str) -> Answer {
     let mut answer = error(StatusCode::UPGRADE_REQUIRED, ErrorCode::BadRequest, text);

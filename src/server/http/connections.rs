@@ -156,7 +156,11 @@ impl Shown {
         } = entry;
         Self {
             id: format!("{id:x}"),
-            address: address.to_string(),
+            address: match address.port() {
+                // A proxy has not said it.
+                0 => address.ip().to_string(),
+                _ => address.to_string(),
+            },
             client_id,
             key,
             transport: "ws",

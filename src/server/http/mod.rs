@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,8 +23,10 @@ use hyper_util::rt::TokioIo;
 mod access;
 mod answer;
 mod body;
+pub(super) mod caller;
 mod connections;
 pub(super) mod ending;
+mod forwarded;
 mod listing;
 mod metrics;
 pub(super) mod patience;
@@ -37,8 +38,9 @@ mod tickets;
 mod topics;
 mod upgrade;
 
-use self::answer::{Answer, Reason, error, json, options, wrong_method};
+use self::answer::{Answer, error, json, options, wrong_method};
 use self::body::RequestBody;
+use self::caller::{Caller, Peer, proxied};
 use self::ending::Ending;
 use self::listing::{Kind, Turns};
 use self::patience::{Patient, Timeouts, Wait};
@@ -50,17 +52,6 @@ use crate::access::grant::Grant;
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::wire::{Arrival, Wire};
-
-/// So much of a path is logged.
-const LOGGED_PATH_BYTES: usize = 100;
-
-/// Who is on the other side of a socket.
-#[derive(Debug)]
-struct Caller {
-    address: SocketAddr,
-    /// The common name in the certificate that it has shown.
-    name: Option<Box<str>>,
-}
 
 /// What the HTTP connections of one core share.
 #[derive(Debug)]
@@ -82,17 +73,21 @@ impl Http {
 
 /// Serves HTTP on a new socket until it closes or becomes a WebSocket connection.
 pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
-    let address = arrival.address;
-    let Ok(socket) = Wire::new(arrival) else {
-        return;
-    };
-    let name = socket.client_name().map(String::into_boxed_str);
-    if let Some(name) = &name {
-        tracing::debug!(%address, name, "a client has shown its certificate");
-    }
-    let caller = Rc::new(Caller { address, name });
     let core = Rc::clone(&http.core);
     let config = core.config();
+    let mut address = arrival.address;
+    let Ok(mut socket) = Wire::new(arrival) else {
+        return;
+    };
+    // Where there is TLS, this stood in front of the handshake.
+    if socket.tls.is_none() {
+        match proxied(config, address, &mut socket.socket).await {
+            Some(client) => address = client,
+            None => return,
+        }
+    }
+    let name = socket.client_name().map(String::into_boxed_str);
+    let peer = Rc::new(Peer::new(config, address, name));
     let underway = http.ending.enter();
     let progress = Arc::new(Progress::default());
     let timeouts = Timeouts {
@@ -107,9 +102,9 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
         at_service.begin();
         guest.ask();
         let (http, progress) = (Rc::clone(&http), Arc::clone(&at_service));
-        let (guest, caller) = (Rc::clone(&guest), Rc::clone(&caller));
+        let (guest, peer) = (Rc::clone(&guest), Rc::clone(&peer));
         async move {
-            let answer = answer(&http, &caller, request).await;
+            let answer = answer(&http, &peer, request).await;
             progress.answered(answer.headers().get(CONNECTION).is_some());
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 guest.fall_silent();
@@ -175,13 +170,14 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
 }
 
 /// Answers one request, and sees to what of its body nobody has read.
-async fn answer(http: &Rc<Http>, caller: &Caller, request: Request<Incoming>) -> Answer {
+async fn answer(http: &Rc<Http>, peer: &Peer, request: Request<Incoming>) -> Answer {
     let config = http.core.config();
     let (head, incoming) = request.into_parts();
     let mut body = RequestBody::new(incoming, &head.headers, config.read_timeout);
     let mut request = Request::from_parts(head, ());
-    let mut answer = decide(http, caller, &mut request, &mut body).await;
-    log_refusal(caller, &request, &answer);
+    let caller = Caller::new(config, peer, &request);
+    let mut answer = decide(http, &caller, &mut request, &mut body).await;
+    caller.log_refusal(&request, &answer);
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer;
     }
@@ -200,7 +196,7 @@ async fn answer(http: &Rc<Http>, caller: &Caller, request: Request<Incoming>) ->
 
 async fn decide(
     http: &Rc<Http>,
-    caller: &Caller,
+    caller: &Caller<'_>,
     request: &mut Request<()>,
     body: &mut RequestBody,
 ) -> Answer {
@@ -229,7 +225,7 @@ async fn decide(
         _ => true,
     };
     let grant = if needs_key {
-        match access::grant(&core.process().access, caller, request.headers()) {
+        match access::grant(core.process(), caller, request.headers()) {
             Ok(grant) => grant,
             Err(wrong) => return wrong.answer(),
         }
@@ -256,6 +252,11 @@ async fn decide(
     if let Err(text) = checked {
         return access::forbidden(&text);
     }
+    // Looking whether it lives is free, and so is asking to become a WebSocket: that has limits of
+    // its own.
+    if needs_key && let Some(refusal) = caller.is_too_soon(core.process(), &grant, request) {
+        return refusal;
+    }
     let query = request.uri().query().unwrap_or_default().to_owned();
     let query = query.as_str();
     match route {
@@ -276,23 +277,6 @@ async fn decide(
         Route::Connection(id) => connections::show(core, id).await,
         Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
         Route::Topic(name) => topics::show(http, name, query, &grant).await,
-    }
-}
-
-/// Says whom a key, a right or an upgrade was refused. The log keeps to a few lines a second.
-fn log_refusal(caller: &Caller, request: &Request<()>, answer: &Answer) {
-    let Some(Reason(reason)) = answer.extensions().get() else {
-        return;
-    };
-    let (client, path) = (caller.address, request.uri().path());
-    let path = &path[..path.floor_char_boundary(LOGGED_PATH_BYTES)];
-    match answer.status() {
-        StatusCode::UNAUTHORIZED => tracing::info!(%client, path, "refused: {reason}"),
-        StatusCode::FORBIDDEN => tracing::info!(%client, path, "forbidden: {reason}"),
-        _ if matches!(Route::of(path), Some(Route::WebSocket)) => {
-            tracing::info!(%client, "an upgrade was refused: {reason}");
-        }
-        _ => {}
     }
 }
 

@@ -8,11 +8,13 @@ use hyper::{HeaderMap, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
 use super::access;
-use super::answer::{Answer, bad_request, error, unavailable, upgrade_required};
+use super::answer::{Answer, bad_request, error, too_many, unavailable, upgrade_required};
 use super::body::RequestBody;
+use super::caller::Caller;
+use super::is_draining;
 use super::patience::Patient;
 use super::tickets;
-use super::{Caller, is_draining};
+use crate::access::address::{AddressPlace, TooMany};
 use crate::access::grant::{Grant, Place};
 use crate::connection::Newcomer;
 use crate::connection::session::Admission;
@@ -29,7 +31,7 @@ const OLD_PROXY_PAUSE_SEC: u64 = 60;
 /// Answers a request for a WebSocket; where the answer is 101, a connection begins.
 pub(super) fn upgrade(
     core: &Rc<Core>,
-    caller: &Caller,
+    caller: &Caller<'_>,
     request: &mut Request<()>,
     body: &RequestBody,
 ) -> Answer {
@@ -55,13 +57,19 @@ pub(super) fn upgrade(
     let query = request.uri().query().unwrap_or_default();
     let granted = match tickets::redeem(core, query) {
         Some(redeemed) => redeemed.map(Some),
-        None => access::grant_of_upgrade(&core.process().access, caller, request.headers()),
+        None => access::grant_of_upgrade(core.process(), caller, request.headers()),
     };
     let grant = match granted {
         Ok(grant) => grant,
         Err(wrong) => return wrong.answer(),
     };
-    let admission = match admit(core.process(), grant.as_ref()) {
+    let process = core.process();
+    let (ip, now) = (caller.address.ip(), process.started.elapsed());
+    let address = match process.addresses.enter(ip, now) {
+        Ok(address) => address,
+        Err(TooMany { text, wait }) => return too_many(&text, wait),
+    };
+    let admission = match admit(process, grant.as_ref(), address) {
         Ok(admission) => admission,
         Err((status, text)) => return error(status, ErrorCode::LimitExceeded, &text),
     };
@@ -95,7 +103,11 @@ pub(super) fn upgrade(
 }
 
 /// Takes a seat, and a place among the connections of the key; or says what there is no room for.
-fn admit(process: &Process, grant: Option<&Grant>) -> Result<Admission, (StatusCode, String)> {
+fn admit(
+    process: &Process,
+    grant: Option<&Grant>,
+    address: Option<Box<AddressPlace>>,
+) -> Result<Admission, (StatusCode, String)> {
     let place = grant.map_or_else(|| Ok(Place::default()), Grant::enter);
     let place = place.map_err(|text| (StatusCode::TOO_MANY_REQUESTS, text))?;
     let seats = &process.seats;
@@ -111,7 +123,11 @@ fn admit(process: &Process, grant: Option<&Grant>) -> Result<Admission, (StatusC
         let text = format!("no room for another connection{who}: the limit is {seats_max}");
         (StatusCode::SERVICE_UNAVAILABLE, text)
     })?;
-    Ok(Admission { seat, place })
+    Ok(Admission {
+        seat,
+        place,
+        address,
+    })
 }
 
 /// RFC 6455, 4.2.1: one key, and it is base64 of 16 bytes.
