@@ -479,7 +479,7 @@ fn there_is_a_short_help_and_a_long_one() {
     };
     let (short, long) = (help(&["-h"]), help(&["--help"]));
     assert!(
-        short.lines().count() < 40 && short.contains("--port"),
+        short.lines().count() < 48 && short.contains("--port"),
         "{short}"
     );
     assert!(long.lines().count() > 100 && long.contains("PORT=8080"));
