@@ -7,7 +7,8 @@
 //! and when nobody lags they refuse.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 
 /// What bytes are kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +43,36 @@ const KINDS: usize = 5;
 #[repr(align(128))]
 struct Cell {
     kinds: [AtomicUsize; KINDS],
-    /// What waits for the connection of this core that lags most, as last looked at.
-    lag: AtomicUsize,
+    /// What waits for the connection of this core that lags most, as last looked at, below the
+    /// number of the call at which it was looked.
+    lag: AtomicU64,
 }
 
-/// A core has not looked yet.
-const UNKNOWN: usize = usize::MAX;
+/// Bits of a lag in bytes; above them is the number of the call.
+const LAG_BITS: u32 = 48;
+
+/// Connections that lag are to lose events. Each such call has its own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call(u64);
+
+impl Call {
+    fn of(calls: u64) -> Option<Self> {
+        (!calls.is_multiple_of(2)).then_some(Self(calls))
+    }
+
+    /// Notes taken at the same call have it in common.
+    fn mark(self) -> u64 {
+        self.0 << LAG_BITS
+    }
+}
 
 /// What is kept in all, by kind.
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: usize,
     cells: Box<[Cell]>,
-    /// Connections that lag are to lose events.
-    is_asked: AtomicBool,
+    /// Calls on connections that lag to lose events, begun and ended: odd while there is one.
+    calls: AtomicU64,
 }
 
 impl Default for Budget {
@@ -70,7 +87,7 @@ impl Budget {
         Self {
             bytes_max,
             cells: (0..cores.max(1)).map(|_| Cell::default()).collect(),
-            is_asked: AtomicBool::new(false),
+            calls: AtomicU64::new(0),
         }
     }
 
@@ -126,34 +143,47 @@ impl Budget {
     /// help: false once all have looked and nobody lags.
     pub fn ask(&self) -> bool {
         // Relaxed, here and below: whoever sees any of it late looks again in its next round.
-        if !self.is_asked.swap(true, Ordering::Relaxed) {
-            for cell in &self.cells {
-                cell.lag.store(UNKNOWN, Ordering::Relaxed);
-            }
-        }
-        self.most_lag() > 0
+        let next = |calls: u64| Call::of(calls).is_none().then_some(calls + 1);
+        let begun = self
+            .calls
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        begun.is_ok() || self.call().is_none_or(|call| self.most_lag(call) > 0)
     }
 
-    /// Whether connections that lag are to lose events.
-    pub fn is_asked(&self) -> bool {
-        self.is_asked.load(Ordering::Relaxed)
+    /// The call on connections that lag to lose events, if there is one.
+    pub fn call(&self) -> Option<Call> {
+        Call::of(self.calls.load(Ordering::Relaxed))
     }
 
     /// There is room again.
     pub fn settle(&self) {
-        self.is_asked.store(false, Ordering::Relaxed);
+        let end = |calls| Call::of(calls).map(|_| calls + 1);
+        // Another core may have been quicker.
+        self.calls
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, end)
+            .ok();
     }
 
-    /// Core `core` has looked: so many bytes wait for the connection of its that lags most.
-    pub fn note_lag(&self, core: usize, bytes: usize) {
-        self.of(core).lag.store(bytes, Ordering::Relaxed);
+    /// Core `core` has looked since `call`: so many bytes wait for the connection of its that lags
+    /// most.
+    pub fn note_lag(&self, core: usize, call: Call, bytes: usize) {
+        let bytes = (bytes as u64).min((1 << LAG_BITS) - 1);
+        let lag = call.mark() | bytes;
+        self.of(core).lag.store(lag, Ordering::Relaxed);
     }
 
     /// What waits for the connection that lags most of all; more than there can be while a core
-    /// has not looked.
-    pub fn most_lag(&self) -> usize {
-        let lags = self.cells.iter().map(|cell| &cell.lag);
-        lags.fold(0, |most, lag| most.max(lag.load(Ordering::Relaxed)))
+    /// has not looked since `call`. What it has noted at an earlier one says nothing.
+    pub fn most_lag(&self, call: Call) -> usize {
+        let lags = self.cells.iter().map(|cell| {
+            let bytes = cell.lag.load(Ordering::Relaxed) ^ call.mark();
+            let is_of_call = bytes >> LAG_BITS == 0;
+            is_of_call
+                .then(|| usize::try_from(bytes).ok())
+                .flatten()
+                .unwrap_or(usize::MAX)
+        });
+        lags.max().unwrap_or_default()
     }
 }
 
@@ -233,7 +263,7 @@ fn group_limit(line: &str) -> Option<usize> {
         .min()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(broker_loom)))]
 mod tests {
     use super::*;
 

@@ -59,4 +59,6 @@ pub mod seats;
 
 pub mod logs;
 
+mod sync;
+
 pub mod cli;

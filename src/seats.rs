@@ -5,7 +5,8 @@
 //! dropped, so a connection that ends in any way has made room.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::sync::{AtomicUsize, Ordering};
 
 /// The seats of a process.
 #[derive(Debug, Default)]
@@ -73,7 +74,7 @@ impl Drop for Seat {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(broker_loom)))]
 mod tests {
     use super::*;
 

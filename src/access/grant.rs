@@ -1,13 +1,11 @@
 //! What one client may do, and until when.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-
-use arc_swap::ArcSwap;
 
 use super::rate::{Buckets, Limit};
 use crate::pattern::Pattern;
+use crate::sync::{ArcSwap, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// What a client may do. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -329,7 +327,7 @@ impl Drop for Place {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(broker_loom)))]
 mod tests {
     use super::*;
 

@@ -4,13 +4,10 @@
 //! waker, and is woken when the shard has made room: TCP then slows its client.
 
 use std::future::poll_fn;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 
-use crossbeam_queue::{ArrayQueue, SegQueue};
-
 use super::request::Request;
+use crate::sync::{ArrayQueue, AtomicBool, OnceLock, Ordering, SegQueue};
 
 /// Wakes the worker of one thread, once for all that happens until it looks.
 #[derive(Debug, Default)]

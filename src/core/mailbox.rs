@@ -9,18 +9,17 @@
 //! `unflushed` is raised by the shard's core before the delivery is in the queue and lowered by the
 //! receiving core when it is flushed. `is_shard_blocked` closes the gap between "somebody has not
 //! flushed" and going to sleep over it: the shard's core raises it and looks again, the receiving
-//! core lowers its count and then looks at the flag (all `SeqCst`, so that one of the two sees the
-//! other).
+//! core lowers its count and then looks at the flag. Both take the flag by an exchange, so one of
+//! the two comes second and sees what the first did before. `crates/interleavings` tries all orders.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_queue::{ArrayQueue, SegQueue};
 use tokio::sync::oneshot;
 
 use super::census::{Census, Dismissal, Look};
 use crate::broker::delivery::Delivery;
 use crate::broker::inbox::Bell;
+use crate::sync::{ArrayQueue, AtomicBool, AtomicUsize, Ordering, SegQueue};
 use crate::wire::Arrival;
 
 /// Something for a core that is not about events.
@@ -82,7 +81,8 @@ impl Mailbox {
     /// Leaves what a turn of a shard has for this core, and wakes it.
     pub(super) fn deliver(&self, delivery: Delivery) {
         if let Some(unflushed) = self.unflushed.get(delivery.shard) {
-            unflushed.fetch_add(1, Ordering::SeqCst);
+            // Relaxed: only this thread raises it, and it asks `may_turn` itself.
+            unflushed.fetch_add(1, Ordering::Relaxed);
         }
         let mut waiting = delivery;
         while let Err(refused) = self.deliveries.push(waiting) {
@@ -102,29 +102,38 @@ impl Mailbox {
         self.letters.pop()
     }
 
-    /// A delivery of `shard` is flushed.
-    pub(super) fn settle(&self, shard: usize) {
-        if let Some(unflushed) = self.unflushed.get(shard) {
-            unflushed.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    /// Wakes the core if its shard waits for others to flush.
-    pub(super) fn unblock(&self) {
-        if self.is_shard_blocked.swap(false, Ordering::SeqCst) {
-            self.bell.ring();
-        }
-    }
-
-    /// Says that the shard of this core waits for others to flush.
-    pub(super) fn block(&self) {
-        self.is_shard_blocked.store(true, Ordering::SeqCst);
-    }
-
     /// Whether the core has still to flush something of `shard`.
-    pub(super) fn owes(&self, shard: usize) -> bool {
+    fn owes(&self, shard: usize) -> bool {
         self.unflushed
             .get(shard)
-            .is_some_and(|unflushed| unflushed.load(Ordering::SeqCst) > 0)
+            .is_some_and(|unflushed| unflushed.load(Ordering::Acquire) > 0)
     }
+}
+
+/// Core `core` has flushed a delivery of `shard`: wakes that one's core if it waits for this.
+pub(super) fn settle(mailboxes: &[Mailbox], core: usize, shard: usize) {
+    let owing = mailboxes.get(core);
+    if let Some(unflushed) = owing.and_then(|mailbox| mailbox.unflushed.get(shard)) {
+        unflushed.fetch_sub(1, Ordering::Release);
+    }
+    // AcqRel: pairs with the exchange in `may_turn`.
+    if let Some(mailbox) = mailboxes.get(shard)
+        && mailbox.is_shard_blocked.swap(false, Ordering::AcqRel)
+    {
+        mailbox.bell.ring();
+    }
+}
+
+/// Whether every core has flushed what `shard` has sent it. If not, its core is woken when one more
+/// has.
+pub(super) fn may_turn(mailboxes: &[Mailbox], shard: usize) -> bool {
+    let is_flushed = || !mailboxes.iter().any(|mailbox| mailbox.owes(shard));
+    if is_flushed() {
+        return true;
+    }
+    if let Some(mailbox) = mailboxes.get(shard) {
+        // AcqRel: pairs with the exchange in `settle`; what was flushed before that is seen below.
+        mailbox.is_shard_blocked.swap(true, Ordering::AcqRel);
+    }
+    is_flushed()
 }

@@ -135,8 +135,8 @@ impl Core {
         let local = &self.local;
         self.rounds.set(self.rounds.get().wrapping_add(1));
         local.begin_round();
-        if local.process.budget.is_asked() {
-            self.relief.go_on(local, &self.table);
+        if let Some(call) = local.process.budget.call() {
+            self.relief.go_on(local, &self.table, call);
         }
         self.read_letters(arrived);
         self.review_some();
@@ -161,7 +161,7 @@ impl Core {
             if shard.has_work() {
                 local.ring();
             }
-            if local.process.budget.is_asked() {
+            if local.process.budget.call().is_some() {
                 self.mailboxes.iter().for_each(Mailbox::wake);
             }
         }
@@ -235,22 +235,13 @@ impl Core {
     fn flush(&self) {
         self.flusher.borrow_mut().flush(&self.local);
         for shard in self.owed.borrow_mut().drain(..) {
-            self.mailbox().settle(shard);
-            if let Some(mailbox) = self.mailboxes.get(shard) {
-                mailbox.unblock();
-            }
+            mailbox::settle(&self.mailboxes, self.local.index, shard);
         }
     }
 
     /// Whether every core has flushed what this core's shard has sent it.
     fn may_turn(&self) -> bool {
-        let index = self.local.index;
-        let is_flushed = || !self.mailboxes.iter().any(|mailbox| mailbox.owes(index));
-        if is_flushed() {
-            return true;
-        }
-        self.mailbox().block();
-        is_flushed()
+        mailbox::may_turn(&self.mailboxes, self.local.index)
     }
 
     /// Answers [`Letter::Finish`] when the last connection has gone.

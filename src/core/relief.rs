@@ -9,6 +9,7 @@
 use std::cell::Cell;
 
 use super::table::Table;
+use crate::budget::Call;
 use crate::connection::local::Local;
 
 /// A connection for which less waits does not lag: one send takes it.
@@ -20,6 +21,8 @@ const LOOKED_AT_MAX: usize = 4096;
 /// Where the pass of one core is.
 #[derive(Debug, Default)]
 pub(super) struct Relief {
+    /// The call that it is a pass of.
+    call: Cell<Option<Call>>,
     place: Cell<usize>,
     /// The largest lag that is left in this pass.
     most: Cell<usize>,
@@ -27,15 +30,18 @@ pub(super) struct Relief {
 
 impl Relief {
     /// Does this round's part.
-    pub(super) fn go_on(&self, local: &Local, table: &Table) {
+    pub(super) fn go_on(&self, local: &Local, table: &Table, call: Call) {
         let budget = &local.process.budget;
         if !budget.is_over() {
-            self.place.set(0);
-            self.most.set(0);
             budget.settle();
             return;
         }
-        let worst_half = budget.most_lag() / 2;
+        if self.call.replace(Some(call)) != Some(call) {
+            // Another core may have seen room before this one was through.
+            self.place.set(0);
+            self.most.set(0);
+        }
+        let worst_half = budget.most_lag(call) / 2;
         let first = self.place.get();
         let end = table.places().min(first + LOOKED_AT_MAX);
         for place in first..end {
@@ -55,9 +61,9 @@ impl Relief {
         self.place.set(end);
         if end >= table.places() {
             self.place.set(0);
-            budget.note_lag(local.index, self.most.take());
+            budget.note_lag(local.index, call, self.most.take());
         }
-        if budget.most_lag() > 0 {
+        if budget.most_lag(call) > 0 {
             local.ring();
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each part with all that it may name. What is not here may not be: a new part is to be given its place.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     (
         "server",
         &[
@@ -38,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "budget",
             "roster",
             "seats",
+            "sync",
             "wire",
         ],
     ),
@@ -55,17 +56,18 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "access", "broker", "config", "metrics", "budget", "roster", "seats",
         ],
     ),
-    ("access", &["pattern", "config"]),
+    ("access", &["pattern", "config", "sync"]),
     ("pattern", &["protocol"]),
-    ("broker", &["protocol", "metrics", "budget"]),
+    ("broker", &["protocol", "metrics", "budget", "sync"]),
     ("protocol", &[]),
     ("cli", &["config", "access", "pattern"]),
     ("logs", &["config", "metrics"]),
     ("config", &[]),
     ("metrics", &[]),
-    ("budget", &[]),
+    ("budget", &["sync"]),
     ("roster", &[]),
-    ("seats", &[]),
+    ("seats", &["sync"]),
+    ("sync", &[]),
 ];
 
 /// Parts that are told the time and handed their bytes, so that they test like arithmetic.
