@@ -69,6 +69,10 @@ async fn read_line(socket: &mut TcpStream, line: &mut Vec<u8>) -> io::Result<()>
 
 /// Whom a whole header names.
 pub fn client(header: &[u8]) -> io::Result<Option<SocketAddr>> {
+    // ppp takes any white space in front of the last byte.
+    if header.starts_with(b"PROXY") && !header.ends_with(b"\r\n") {
+        return Err(broken("its line has no end"));
+    }
     let client = match HeaderResult::parse(header) {
         HeaderResult::V1(Ok(header)) => match header.addresses {
             v1::Addresses::Tcp4(of) => Some((of.source_address, of.source_port).into()),
@@ -151,6 +155,7 @@ mod tests {
             b"PROXY TCP4 2001:db8::7 10.0.0.1 1 2\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 70000 8080\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2\n".to_vec(),
+            b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2 \n".to_vec(),
             b"PROXY UDP4 192.0.2.7 10.0.0.1 1 2\r\n".to_vec(),
             b"GET / HTTP/1.1\r\n\r\n".to_vec(),
             v2(0x31, 0x11, &[0; 12]),
