@@ -20,7 +20,7 @@ use super::request::{Created, Description, Publishes, Replay, Request};
 use super::ring::{Fetch, Piece};
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
-use crate::protocol::names::check_topic_name;
+use crate::protocol::names::TopicName;
 use crate::protocol::time::{Moment, Timestamp};
 
 /// The limits that a shard keeps.
@@ -505,9 +505,10 @@ impl Shard {
     }
 
     fn create(&mut self, name: &str) -> Result<usize, Created> {
-        if self.table.find(name).is_some() || check_topic_name(name).is_err() {
+        if self.table.find(name).is_some() {
             return Err(Created::Exists);
         }
+        let name = &*TopicName::trusted(name);
         if self.must_refuse {
             return Err(Created::NoMemory);
         }

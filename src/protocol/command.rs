@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
 use super::fields::{self, Fields, FieldsError, Message};
-use super::names::{self, RequestId};
+use super::names::{RequestId, TopicName};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub enum Command<'a> {
     Subscribe {
         /// Echoed in the reply.
         request_id: Option<RequestId<'a>>,
-        /// A checked topic name.
-        topic: Cow<'a, str>,
+        /// Of which.
+        topic: TopicName<'a>,
         /// What to send of the past.
         replay: Replay<'a>,
     },
@@ -35,8 +35,8 @@ pub enum Command<'a> {
     Unsubscribe {
         /// Echoed in the reply.
         request_id: Option<RequestId<'a>>,
-        /// A checked topic name.
-        topic: Cow<'a, str>,
+        /// Of which.
+        topic: TopicName<'a>,
     },
     /// Send a message to a topic.
     Publish(Publish<'a>),
@@ -61,8 +61,8 @@ pub enum Proof<'a> {
 pub struct Publish<'a> {
     /// Echoed in the ack.
     pub request_id: Option<RequestId<'a>>,
-    /// A checked topic name.
-    pub topic: Cow<'a, str>,
+    /// Which.
+    pub topic: TopicName<'a>,
     /// A UUID as the client spelled it: hyphenated, simple, braced or `urn:uuid:`. No such text needs
     /// escaping in JSON.
     pub id: Cow<'a, str>,
@@ -201,9 +201,9 @@ fn kind(json: Option<&str>) -> Result<Cow<'_, str>, Text> {
     })
 }
 
-fn topic(json: Option<&str>) -> Result<Cow<'_, str>, Text> {
+fn topic(json: Option<&str>) -> Result<TopicName<'_>, Text> {
     let topic = required_string("topic", json)?;
-    names::check_topic_name(&topic).map_err(|error| error.to_string())?;
+    let topic = TopicName::parse(topic).map_err(|error| error.to_string())?;
     Ok(topic)
 }
 

@@ -1,7 +1,9 @@
 //! Names that clients choose, checked once at the edge.
 //!
-//! A topic name reaches the broker only through [`check_topic_name`], whether it came over a socket or in a
-//! path. A request id is never decoded for use: it is checked, and its JSON is echoed as it was sent.
+//! A topic name reaches the broker only as a [`TopicName`], whether it came over a socket or in a path. A request id is never decoded for use: it is checked, and its JSON is echoed as it was sent.
+
+use std::borrow::Cow;
+use std::ops::Deref;
 
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -14,8 +16,40 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 /// The longest request id, in bytes of UTF-8 after its escapes are decoded.
 pub const REQUEST_ID_BYTES_MAX: usize = 1024;
 
-/// Checks a topic name: 1 to 255 bytes, no control characters, no `*` and no `>`.
-pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
+/// A topic name: 1 to 255 bytes, no control characters, no `*` and no `>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicName<'a>(Cow<'a, str>);
+
+impl<'a> TopicName<'a> {
+    /// Checks what a client has sent.
+    pub fn parse(name: impl Into<Cow<'a, str>>) -> Result<Self, TopicNameError> {
+        let name = name.into();
+        check(&name)?;
+        Ok(Self(name))
+    }
+
+    /// Takes a name that was one before.
+    pub fn trusted(name: &'a str) -> Self {
+        debug_assert_eq!(check(name), Ok(()));
+        Self(name.into())
+    }
+}
+
+impl Deref for TopicName<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<TopicName<'_>> for Box<str> {
+    fn from(name: TopicName<'_>) -> Self {
+        name.0.into()
+    }
+}
+
+fn check(name: &str) -> Result<(), TopicNameError> {
     if name.is_empty() {
         return Err(TopicNameError::Empty);
     }
@@ -114,7 +148,7 @@ mod tests {
     fn topic_names_of_1_to_255_bytes_pass() {
         let longest = "é".repeat(127) + "x";
         for name in ["o", "orders", "a b/ü.{}\"\\", "日本", longest.as_str()] {
-            assert_eq!(check_topic_name(name), Ok(()), "{name}");
+            assert_eq!(check(name), Ok(()), "{name}");
         }
     }
 
@@ -134,7 +168,7 @@ mod tests {
             ("a.*", TopicNameError::Wildcard('*'), "holds '*'"),
             ("a.>", TopicNameError::Wildcard('>'), "holds '>'"),
         ] {
-            assert_eq!(check_topic_name(name), Err(error), "{name:?}");
+            assert_eq!(check(name), Err(error), "{name:?}");
             assert!(error.to_string().contains(words), "{error}");
         }
     }

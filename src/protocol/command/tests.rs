@@ -37,7 +37,7 @@ fn assert_bad_anonymous(text: &str, words: &str) {
 #[test]
 fn every_command_of_the_contract_is_read() {
     let request_id = RequestId::from_json("\"r\"").ok();
-    let topic = || Cow::Borrowed("orders");
+    let topic = || TopicName::trusted("orders");
     for (text, command) in [
         (
             r#"{"type":"auth","api_key":"k\u0031","request_id":"r"}"#,

@@ -18,7 +18,7 @@ use crate::broker::inbox::Inbox;
 use crate::broker::request::{Created, Description, Request as ShardRequest};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::names::{TopicNameError, check_topic_name};
+use crate::protocol::names::{TopicName, TopicNameError};
 
 #[derive(Serialize)]
 struct TopicAnswer<'a> {
@@ -50,7 +50,7 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
     let broker = &core.process().broker;
     let inbox = broker.inbox(broker.shard_of(&name));
     match ask(inbox, |reply| ShardRequest::Create {
-        name: name.as_str().into(),
+        name: (&*name).into(),
         reply,
     })
     .await
@@ -92,7 +92,7 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
 }
 
 /// The `name` in the body of a request, checked.
-async fn read_name(core: &Core, body: &mut RequestBody) -> Result<String, Answer> {
+async fn read_name(core: &Core, body: &mut RequestBody) -> Result<TopicName<'static>, Answer> {
     let bytes_max = core.config().http_body_bytes_max;
     let body = body.read(bytes_max).await.map_err(|why| match why {
         Unread::TooLong => error(
@@ -114,8 +114,8 @@ async fn read_name(core: &Core, body: &mut RequestBody) -> Result<String, Answer
         Some(name) => serde_json::from_str::<String>(name)
             .map_err(|_| bad_request("name must be a string"))?,
     };
-    match check_topic_name(&name) {
-        Ok(()) => Ok(name),
+    match TopicName::parse(name) {
+        Ok(name) => Ok(name),
         Err(TopicNameError::Empty) => Err(bad_request("name is required")),
         Err(wrong) => Err(bad_request(&wrong.to_string())),
     }
