@@ -12,16 +12,19 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+mod accept;
+mod relief;
+
 use super::ConnectionId;
-use super::delivery::{Delivery, Item, Outcome, Refusal, Reply, Said};
+use super::delivery::{Delivery, Item, Refusal, Reply, Said};
 use super::directory::TopicEntry;
 use super::inbox::Inbox;
-use super::request::{Created, Description, Publishes, Replay, Request};
+use super::request::{Created, Description, Replay, Request};
 use super::ring::{Fetch, Piece};
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
 use crate::protocol::names::TopicName;
-use crate::protocol::time::{Moment, Timestamp};
+use crate::protocol::time::Timestamp;
 
 /// The limits that a shard keeps.
 #[derive(Debug, Clone)]
@@ -47,19 +50,6 @@ pub struct ShardLimits {
     pub auto_create: bool,
 }
 
-/// Topics that are looked at to find one that keeps much.
-const FATTEST_OF: usize = 8;
-
-/// Runs that histories lose at the start of a turn while the budget is used up.
-const RELIEF_RUNS_MAX: usize = 256;
-
-/// A batch whose messages are being accepted.
-#[derive(Debug)]
-struct Batch {
-    publishes: Publishes,
-    outcomes: Vec<Outcome>,
-}
-
 /// An answer to somebody who is no connection.
 #[derive(Debug)]
 enum Told {
@@ -81,7 +71,7 @@ pub struct Shard {
     touched: Vec<usize>,
     /// Places whose subscribers have changed.
     changed: Vec<usize>,
-    batches: Vec<Batch>,
+    batches: Vec<accept::Batch>,
     /// What became of one topic's waiting messages; here so that its memory is used again.
     accepted: Vec<Accepted>,
     told: Vec<Told>,
@@ -185,162 +175,6 @@ impl Shard {
         if let Some(items) = self.outgoing.get_mut(to.core()) {
             items.push(Item::Reply(Reply { to, ts, said }));
         }
-    }
-
-    /// Sorts a batch's messages to their topics. Returns how many the fullest of them has got in
-    /// this turn.
-    fn gather(&mut self, publishes: Publishes) -> usize {
-        let batch = self.batches.len();
-        let mut fullest = 0;
-        let mut outcomes = Vec::with_capacity(publishes.items.len());
-        for (index, item) in publishes.items.iter().enumerate() {
-            let outcome = match self.find_or_create(publishes.topic(item)) {
-                _ if self.must_refuse => Outcome::Refused(Refusal::NoMemory),
-                Err(refusal) => Outcome::Refused(refusal),
-                Ok(place) => {
-                    if let Some(slot) = self.table.slot(place) {
-                        if slot.waiting.is_empty() {
-                            self.touched.push(place);
-                        }
-                        slot.waiting.push((batch, index));
-                        if slot.turn != self.turns {
-                            slot.turn = self.turns;
-                            slot.turn_events = 0;
-                        }
-                        slot.turn_events += 1;
-                        fullest = fullest.max(slot.turn_events);
-                    }
-                    Outcome::Waiting
-                }
-            };
-            outcomes.push(outcome);
-        }
-        self.batches.push(Batch {
-            publishes,
-            outcomes,
-        });
-        fullest
-    }
-
-    /// Accepts all gathered messages, topic by topic, then answers them, batch by batch: events
-    /// come before the acks of those who sent them.
-    fn accept_waiting(&mut self, ts: Timestamp) {
-        if self.batches.is_empty() {
-            return;
-        }
-        let mut touched = std::mem::take(&mut self.touched);
-        for place in touched.drain(..) {
-            self.accept_topic(place, ts);
-            self.bound_histories(place);
-        }
-        self.touched = touched;
-        let mut batches = std::mem::take(&mut self.batches);
-        for batch in batches.drain(..) {
-            let Batch {
-                publishes,
-                outcomes,
-            } = batch;
-            let to = publishes.publisher;
-            let said = Said::Published {
-                publishes,
-                outcomes,
-            };
-            self.reply(to, ts, said);
-        }
-        self.batches = batches;
-    }
-
-    fn accept_topic(&mut self, place: usize, ts: Timestamp) {
-        let Self {
-            table,
-            batches,
-            outgoing,
-            limits,
-            accepted,
-            ..
-        } = self;
-        let Some(Slot { topic, waiting, .. }) = table.slot(place) else {
-            return;
-        };
-        let message = |&(batch, index): &(usize, usize)| {
-            let found = batches.get(batch).and_then(|batch: &Batch| {
-                let item = batch.publishes.items.get(index)?;
-                Some((batch.publishes.id(item), batch.publishes.payload(item)))
-            });
-            found.unwrap_or_default()
-        };
-        let first = waiting.first().and_then(|&(batch, _)| batches.get(batch));
-        let read_at = first.map_or_else(Moment::default, |batch| batch.publishes.read_at);
-        accepted.clear();
-        topic.publish(
-            waiting.iter().map(message),
-            ts,
-            read_at,
-            limits.run_events_max,
-            |outcome| accepted.push(outcome),
-            |core, run, to| {
-                if let Some(items) = outgoing.get_mut(core) {
-                    items.push(Item::Events { run, to });
-                }
-            },
-        );
-        for (&(batch, index), &Accepted { seq, matched }) in waiting.iter().zip(&*accepted) {
-            if let Some(outcome) = batches
-                .get_mut(batch)
-                .and_then(|batch| batch.outcomes.get_mut(index))
-            {
-                *outcome = Outcome::Accepted { seq, matched };
-            }
-        }
-        waiting.clear();
-        if waiting.capacity() > limits.turn_topic_events_max.saturating_mul(2) {
-            waiting.shrink_to(limits.turn_topic_events_max);
-        }
-    }
-
-    /// While histories keep more than they may, those that keep most lose their oldest: the topic
-    /// at `place`, which has just grown, or one of a few others.
-    fn bound_histories(&mut self, place: usize) {
-        while self.history_bytes() > self.limits.history_bytes_max {
-            self.shorten_fattest(Some(place));
-        }
-    }
-
-    /// The budget is used up: histories lose their oldest, so much in one turn, then connections
-    /// that lag lose theirs. Returns whether that helps.
-    fn relieve(&mut self) -> bool {
-        for _ in 0..RELIEF_RUNS_MAX {
-            if self.history_bytes() == 0 {
-                break;
-            }
-            self.shorten_fattest(None);
-        }
-        !self.shared.budget.is_over() || self.shared.budget.ask()
-    }
-
-    fn history_bytes(&self) -> usize {
-        usize::try_from(self.shared.counters.history_bytes.value()).unwrap_or(usize::MAX)
-    }
-
-    /// Takes the oldest run from the topic that keeps most: of `place` and a few others, others
-    /// each time. To look at all topics would take too long.
-    fn shorten_fattest(&mut self, place: Option<usize>) {
-        let mut fattest = (0, 0);
-        for other in place.into_iter().chain(self.look_around()) {
-            let slot = self.table.slot(other);
-            fattest = fattest.max((slot.map_or(0, |slot| slot.topic.history_bytes()), other));
-        }
-        if let Some(slot) = self.table.slot(fattest.1) {
-            slot.topic.forget_oldest();
-        }
-    }
-
-    /// The next few places.
-    fn look_around(&mut self) -> impl Iterator<Item = usize> + use<> {
-        let places = self.table.places().max(1);
-        let from = self.looked_at;
-        self.looked_at = (from + FATTEST_OF) % places;
-        (0..FATTEST_OF).map(move |step| (from + step) % places)
     }
 
     fn handle(&mut self, request: Request, ts: Timestamp) {

@@ -1,0 +1,129 @@
+//! Publishes: gathered by topic while a turn takes them out of the inbox, then accepted together, so
+//! that consecutive messages of a topic become one run.
+
+use super::super::delivery::{Item, Outcome, Refusal, Said};
+use super::super::request::Publishes;
+use super::super::table::Slot;
+use super::super::topic::Accepted;
+use super::Shard;
+use crate::protocol::time::{Moment, Timestamp};
+
+/// A batch whose messages are being accepted.
+#[derive(Debug)]
+pub(super) struct Batch {
+    publishes: Publishes,
+    outcomes: Vec<Outcome>,
+}
+
+impl Shard {
+    /// Sorts a batch's messages to their topics. Returns how many the fullest of them has got in
+    /// this turn.
+    pub(super) fn gather(&mut self, publishes: Publishes) -> usize {
+        let batch = self.batches.len();
+        let mut fullest = 0;
+        let mut outcomes = Vec::with_capacity(publishes.items.len());
+        for (index, item) in publishes.items.iter().enumerate() {
+            let outcome = match self.find_or_create(publishes.topic(item)) {
+                _ if self.must_refuse => Outcome::Refused(Refusal::NoMemory),
+                Err(refusal) => Outcome::Refused(refusal),
+                Ok(place) => {
+                    if let Some(slot) = self.table.slot(place) {
+                        if slot.waiting.is_empty() {
+                            self.touched.push(place);
+                        }
+                        slot.waiting.push((batch, index));
+                        if slot.turn != self.turns {
+                            slot.turn = self.turns;
+                            slot.turn_events = 0;
+                        }
+                        slot.turn_events += 1;
+                        fullest = fullest.max(slot.turn_events);
+                    }
+                    Outcome::Waiting
+                }
+            };
+            outcomes.push(outcome);
+        }
+        self.batches.push(Batch {
+            publishes,
+            outcomes,
+        });
+        fullest
+    }
+
+    /// Accepts all gathered messages, topic by topic, then answers them, batch by batch: events
+    /// come before the acks of those who sent them.
+    pub(super) fn accept_waiting(&mut self, ts: Timestamp) {
+        if self.batches.is_empty() {
+            return;
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for place in touched.drain(..) {
+            self.accept_topic(place, ts);
+            self.bound_histories(place);
+        }
+        self.touched = touched;
+        let mut batches = std::mem::take(&mut self.batches);
+        for batch in batches.drain(..) {
+            let Batch {
+                publishes,
+                outcomes,
+            } = batch;
+            let to = publishes.publisher;
+            let said = Said::Published {
+                publishes,
+                outcomes,
+            };
+            self.reply(to, ts, said);
+        }
+        self.batches = batches;
+    }
+
+    pub(super) fn accept_topic(&mut self, place: usize, ts: Timestamp) {
+        let Self {
+            table,
+            batches,
+            outgoing,
+            limits,
+            accepted,
+            ..
+        } = self;
+        let Some(Slot { topic, waiting, .. }) = table.slot(place) else {
+            return;
+        };
+        let message = |&(batch, index): &(usize, usize)| {
+            let found = batches.get(batch).and_then(|batch: &Batch| {
+                let item = batch.publishes.items.get(index)?;
+                Some((batch.publishes.id(item), batch.publishes.payload(item)))
+            });
+            found.unwrap_or_default()
+        };
+        let first = waiting.first().and_then(|&(batch, _)| batches.get(batch));
+        let read_at = first.map_or_else(Moment::default, |batch| batch.publishes.read_at);
+        accepted.clear();
+        topic.publish(
+            waiting.iter().map(message),
+            ts,
+            read_at,
+            limits.run_events_max,
+            |outcome| accepted.push(outcome),
+            |core, run, to| {
+                if let Some(items) = outgoing.get_mut(core) {
+                    items.push(Item::Events { run, to });
+                }
+            },
+        );
+        for (&(batch, index), &Accepted { seq, matched }) in waiting.iter().zip(&*accepted) {
+            if let Some(outcome) = batches
+                .get_mut(batch)
+                .and_then(|batch| batch.outcomes.get_mut(index))
+            {
+                *outcome = Outcome::Accepted { seq, matched };
+            }
+        }
+        waiting.clear();
+        if waiting.capacity() > limits.turn_topic_events_max.saturating_mul(2) {
+            waiting.shrink_to(limits.turn_topic_events_max);
+        }
+    }
+}
