@@ -145,9 +145,22 @@ impl CoreCounters {
     }
 }
 
+/// What the handshakes of TLS came to.
+#[derive(Debug, Default)]
+pub struct TlsCounters {
+    /// Under way.
+    pub shaking: Counter,
+    /// Done.
+    pub handshakes: Counter,
+    /// Given up: no TLS, no certificate that is taken, too slow, gone.
+    pub failures: Counter,
+}
+
 /// All counters of a process.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Of handshakes, which have threads of their own.
+    pub tls: TlsCounters,
     /// One for each shard.
     pub shards: Box<[std::sync::Arc<ShardCounters>]>,
     /// One for each core.
@@ -158,6 +171,7 @@ impl Metrics {
     /// Counters for `cores` cores, all zero.
     pub fn new(cores: usize) -> Self {
         Self {
+            tls: TlsCounters::default(),
             shards: (0..cores).map(|_| std::sync::Arc::default()).collect(),
             cores: (0..cores).map(|_| std::sync::Arc::default()).collect(),
         }

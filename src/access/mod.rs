@@ -148,8 +148,13 @@ impl Access {
 
     /// What `ticket` grants, if it is one that was not used, and whose key has not ended since.
     pub fn by_ticket(&self, ticket: &str, now: Instant) -> Option<Grant> {
-        let grant = self.tickets.take(ticket.as_bytes(), now)?;
+        let grant = self.tickets.look(ticket.as_bytes(), now)?;
         grant.end(now_ms()).is_none().then_some(grant)
+    }
+
+    /// Uses `ticket` up. False if somebody else was quicker.
+    pub fn use_ticket(&self, ticket: &str, now: Instant) -> bool {
+        self.tickets.take(ticket.as_bytes(), now).is_some()
     }
 
     /// Reads again what has changed, or everything if it `must`. Whether somebody's rights have

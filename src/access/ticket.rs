@@ -66,6 +66,15 @@ impl Tickets {
         Some(ticket)
     }
 
+    /// What `ticket` would grant.
+    pub(super) fn look(&self, ticket: &[u8], now: Instant) -> Option<Grant> {
+        let digest = Digest::of(ticket);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.forget_old(now);
+        let (found, grant) = state.grants.get(&digest.index())?;
+        (*found == digest).then(|| grant.clone())
+    }
+
     /// What `ticket` grants, once.
     pub(super) fn take(&self, ticket: &[u8], now: Instant) -> Option<Grant> {
         let digest = Digest::of(ticket);

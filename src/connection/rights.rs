@@ -88,6 +88,7 @@ impl Connection {
                 leave_topics(local, self.id, vec![Arc::clone(topic)], true);
             }
             Said::Left(topic) => {
+                self.ring.borrow_mut().end_replays(topic);
                 let checked = self.grant.borrow().check(Right::Subscribe, topic.name());
                 // Allowed again in the meantime: the subscription has ended all the same.
                 let name = topic.name();

@@ -24,6 +24,7 @@ use super::ports::Port;
 use super::{acceptor, essential};
 use crate::budget::{Booked, Kind};
 use crate::core::mailbox::Mailbox;
+use crate::metrics::TlsCounters;
 use crate::process::Process;
 use crate::wire::handshake::{HandshakeError, shake};
 use crate::wire::identity::Identity;
@@ -92,11 +93,18 @@ impl Door {
             let door = Arc::clone(&self);
             spawn_local(async move {
                 let guest = Guest::new(Arc::clone(&door.lobby));
+                let counters = &door.process.metrics.tls;
+                let shaking = Shaking::new(counters);
                 let arrived = tokio::select! {
                     biased;
                     arrived = door.welcome(socket, address) => arrived,
                     () = guest.asked_to_leave() => None,
                 };
+                drop(shaking);
+                match &arrived {
+                    Some(_) => counters.handshakes.add(1),
+                    None => counters.failures.add(1),
+                }
                 if let Some(arrival) = arrived {
                     guest.move_on();
                     acceptor::place(&door.process, &door.mailboxes, &door.lobby, arrival);
@@ -144,6 +152,22 @@ impl Door {
             }
         }
         refusal::linger(&wire.socket, config.close_wait).await;
+    }
+}
+
+/// A handshake that is counted as under way for as long as it is, however it ends.
+struct Shaking<'c>(&'c TlsCounters);
+
+impl<'c> Shaking<'c> {
+    fn new(counters: &'c TlsCounters) -> Self {
+        counters.shaking.add(1);
+        Self(counters)
+    }
+}
+
+impl Drop for Shaking<'_> {
+    fn drop(&mut self) {
+        self.0.shaking.sub(1);
     }
 }
 

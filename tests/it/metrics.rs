@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
+use crate::harness::eventually;
 use crate::harness::raw::RawSocket;
+use crate::harness::tls::{Authority, connect, web_socket};
 
 /// What a scrape says: the kind of each family, and the value of each series.
 struct Scrape {
@@ -230,4 +232,21 @@ async fn no_client_chooses_a_label() {
     let _subscriber = Client::subscribed(&broker, "one").await;
     Client::connect(&broker).await.publish("another", 1).await;
     assert_eq!(series(&scrape(&broker).await), before);
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_by_what_they_came_to() {
+    let authority = Authority::new();
+    let broker = authority.start(&[("CLOSE_WAIT_SEC", "0")]);
+    let _client = web_socket(&broker, authority.client()).await;
+    let stranger = Authority::new();
+    assert!(connect(&broker, stranger.client()).await.is_err());
+    eventually("both are counted", async || {
+        let scrape = scrape(&broker).await;
+        let count = |what: &str| scrape.value(&format!("shardcast_tls_{what}"));
+        count("handshakes_total") == 1.0
+            && count("handshake_failures_total") == 1.0
+            && count("handshaking") == 0.0
+    })
+    .await;
 }

@@ -288,3 +288,45 @@ async fn many_connections_are_all_reviewed() {
         client.expect_error("FORBIDDEN").await;
     }
 }
+
+#[tokio::test]
+async fn a_replay_ends_with_the_right_to_its_topic() {
+    const KEPT: u64 = 400;
+    let may = key("reader-key", "subscribe = [\"orders\"]");
+    let file = KeyFile::new(&may);
+    let kept = KEPT.to_string();
+    let broker = file.broker(&[("RING_BUFFER_SIZE", &kept), ("WRITE_WAIT_SEC", "60")]);
+    create(&broker, &["orders"]).await;
+    let mut publisher = connect(&broker, ROOT.1).await;
+    let payload = "x".repeat(30_000);
+    let payloads = vec![payload; usize::try_from(KEPT).expect("small")];
+    publisher.publish_all("orders", payloads, 20).await;
+    let mut reader = RawSocket::connect_small(&broker).await;
+    reader
+        .send_text(r#"{"type":"auth","api_key":"reader-key"}"#)
+        .await;
+    assert_eq!(reader.recv().await["type"], "ack");
+    let subscribe = format!(r#"{{"type":"subscribe","topic":"orders","last_n":{KEPT}}}"#);
+    reader.send_text(&subscribe).await;
+    assert_eq!(reader.recv().await["type"], "ack");
+    file.replace(&key("reader-key", "subscribe = [\"other\"]"));
+    // The shard has taken it off before it reads on.
+    eventually("its end", async || {
+        let topic = call(&broker, ROOT.1, "GET", "/topics/orders", "").await;
+        topic.json()["subscribers"] == 0
+    })
+    .await;
+    reader.widen();
+    let mut replayed = 0;
+    loop {
+        let message = reader.recv().await;
+        if message["type"] == "event" {
+            replayed += 1;
+            continue;
+        }
+        assert_eq!(message["error"]["code"], "FORBIDDEN", "{message}");
+        break;
+    }
+    assert!(replayed < KEPT / 2, "{replayed} of {KEPT} events");
+    assert_eq!(reader.ask(r#"{"type":"ping"}"#).await["type"], "pong");
+}

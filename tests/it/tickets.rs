@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
+use crate::harness::eventually;
 use crate::harness::http::Response;
 use crate::harness::json::{keys, number};
 
@@ -109,4 +110,25 @@ async fn tickets_never_show() {
     client.close().await;
     let shown = [broker.log(), broker.get("/metrics").await.body];
     assert!(!shown.concat().contains(&ticket));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_comes_to_nothing_for_another_reason_uses_no_ticket_up() {
+    let broker = guarded(&[("MAX_CONNECTIONS", "1")]);
+    let ticket = buy(&broker).await;
+    let held = Client::connect_with(&broker, "/ws", &[("x-api-key", KEY[0].1)]).await;
+    let full = broker.upgrade(&with(&ticket), &[]).await;
+    assert_eq!(full.status, 503, "{}", full.body);
+    let plain = broker.get(&with(&ticket)).await;
+    assert_eq!(plain.status, 426);
+    held.close().await;
+    eventually("a seat", async || {
+        broker.upgrade(&with(&ticket), &[]).await.status == 101
+    })
+    .await;
+    // Now it is.
+    eventually("its end", async || {
+        broker.upgrade(&with(&ticket), &[]).await.status == 401
+    })
+    .await;
 }

@@ -91,6 +91,18 @@ struct Cursor {
     piece: Option<Piece>,
     /// The next piece has been asked for.
     is_fetching: bool,
+    /// Nothing more of it is to be sent.
+    has_ended: bool,
+}
+
+impl Cursor {
+    /// What is sent in the place of all that was still to come.
+    fn cut(&mut self) {
+        self.piece = Some(Piece {
+            next: self.rest.last + 1,
+            ..Piece::default()
+        });
+    }
 }
 
 #[derive(Debug)]
@@ -242,6 +254,7 @@ impl Ring {
             rest,
             piece,
             is_fetching: false,
+            has_ended: false,
         };
         self.reply_bytes += REPLAY_BYTES;
         self.said.push_back((self.came, Said::Replay(cursor)));
@@ -252,6 +265,23 @@ impl Ring {
         if let Some((_, Said::Replay(cursor))) = self.said.front_mut() {
             cursor.is_fetching = false;
             cursor.piece = Some(piece);
+            if cursor.has_ended {
+                cursor.cut();
+            }
+        }
+    }
+
+    /// Nothing more of replays of `topic` is to be sent.
+    pub fn end_replays(&mut self, topic: &TopicEntry) {
+        for (_, said) in &mut self.said {
+            if let Said::Replay(cursor) = said
+                && std::ptr::eq(&raw const *cursor.rest.topic, topic)
+            {
+                cursor.has_ended = true;
+                if !cursor.is_fetching {
+                    cursor.cut();
+                }
+            }
         }
     }
 

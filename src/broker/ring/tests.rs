@@ -203,3 +203,41 @@ fn half_falls_out_when_memory_is_short() {
     assert_eq!(ring.drop_half(), 4);
     assert_eq!(take(&mut ring), (4, 0, 4));
 }
+
+#[test]
+fn a_replay_that_is_ended_sends_nothing_more_and_holds_nothing_up() {
+    for is_fetching in [false, true] {
+        let mut ring = Ring::default();
+        let topic = entry("t");
+        let rest = Fetch {
+            topic: Arc::clone(&topic),
+            first: 1,
+            last: 50,
+        };
+        ring.push_replay(None, rest);
+        ring.push_replies(|out| out.extend_from_slice(b"behind"));
+        if is_fetching {
+            assert!(matches!(ring.take(), Next::Fetch(_)));
+        }
+        ring.end_replays(&entry("t"));
+        ring.end_replays(&topic);
+        if is_fetching {
+            assert!(!ring.is_ready());
+            let run = Arc::new(Run::new(
+                vec![0; 9],
+                &[9],
+                1,
+                Moment::default(),
+                Arc::clone(&topic),
+            ));
+            ring.arrived(Piece {
+                kept: vec![Kept { run, start: 0 }],
+                next: 2,
+                lost: 0,
+            });
+        }
+        assert!(matches!(ring.take(), Next::Replay(piece) if piece.kept.is_empty()));
+        assert!(matches!(ring.take(), Next::Replies(frames) if frames == b"behind"));
+        assert!(ring.is_empty() && ring.reply_bytes() == 0);
+    }
+}

@@ -1,5 +1,6 @@
 //! `POST /tickets`, and what a `?ticket=` on an upgrade is worth.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use hyper::StatusCode;
@@ -35,9 +36,21 @@ pub(super) fn sell(core: &Core, grant: Grant) -> Answer {
     json(StatusCode::CREATED, &ticket)
 }
 
-/// What the ticket in a query grants; `None` if there is none in it.
-pub(super) fn redeem(core: &Core, query: &str) -> Option<Result<Grant, KeyError>> {
-    let (_, ticket) = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "ticket")?;
-    let grant = core.process().access.by_ticket(&ticket, Instant::now());
-    Some(grant.ok_or(KeyError::TICKET))
+/// The ticket in a query.
+pub(super) fn of_query(query: &str) -> Option<Cow<'_, str>> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, ticket)| (key == "ticket").then_some(ticket))
+}
+
+/// What `ticket` grants. It is used up by [`redeem`], so that an upgrade that comes to nothing for
+/// another reason may be tried again with it.
+pub(super) fn grant(core: &Core, ticket: &str) -> Result<Grant, KeyError> {
+    let grant = core.process().access.by_ticket(ticket, Instant::now());
+    grant.ok_or(KeyError::TICKET)
+}
+
+/// Uses `ticket` up.
+pub(super) fn redeem(core: &Core, ticket: &str) -> Result<(), KeyError> {
+    let is_first = core.process().access.use_ticket(ticket, Instant::now());
+    is_first.then_some(()).ok_or(KeyError::TICKET)
 }

@@ -1,5 +1,6 @@
 //! `GET /ws`: the handshake, and the task of the new connection.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,8 +56,9 @@ pub(super) fn upgrade(
         return bad_request("a request for a WebSocket has no body");
     }
     let query = request.uri().query().unwrap_or_default();
-    let granted = match tickets::redeem(core, query) {
-        Some(redeemed) => redeemed.map(Some),
+    let ticket = tickets::of_query(query).map(Cow::into_owned);
+    let granted = match &ticket {
+        Some(ticket) => tickets::grant(core, ticket).map(Some),
         None => access::grant_of_upgrade(core.process(), caller, request.headers()),
     };
     let grant = match granted {
@@ -77,6 +79,9 @@ pub(super) fn upgrade(
     let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
         return upgrade_required("Sec-WebSocket-Version must be 13");
     };
+    if let Some(Err(wrong)) = ticket.map(|ticket| tickets::redeem(core, &ticket)) {
+        return wrong.answer();
+    }
     let (core, address) = (Rc::clone(core), caller.address);
     tokio::task::spawn_local(async move {
         let Ok(websocket) = upgraded.await else {

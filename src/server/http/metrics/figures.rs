@@ -77,6 +77,16 @@ impl Figures {
                 metrics.core_sum(|core| &core.flush_calls),
             ),
             (
+                "tls_handshakes",
+                "TLS handshakes done.",
+                metrics.tls.handshakes.value(),
+            ),
+            (
+                "tls_handshake_failures",
+                "TLS handshakes that came to nothing.",
+                metrics.tls.failures.value(),
+            ),
+            (
                 "log_lines_dropped",
                 "Log lines that could not be written.",
                 totals.log_lines_dropped,
@@ -117,6 +127,11 @@ impl Figures {
                 "http_connections",
                 "Sockets that speak HTTP.",
                 metrics.core_sum(|core| &core.requesting),
+            ),
+            (
+                "tls_handshaking",
+                "TLS handshakes under way.",
+                metrics.tls.shaking.value(),
             ),
             ("topics", "Topics.", health.topics as u64),
             (
