@@ -1,10 +1,10 @@
 //! Who gets in when there are too many: whoever asks, and whoever has a key.
 
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
+use crate::harness::descriptors::{feed, starve};
 use crate::harness::eventually;
 use crate::harness::http::Rest;
 use crate::harness::raw::{RawSocket, upgrade_request};
@@ -83,27 +83,14 @@ async fn more_connections_than_descriptors_are_cut_with_a_line() {
 #[tokio::test]
 async fn without_a_descriptor_a_client_is_closed_and_not_left_hanging() {
     let broker = Broker::start(&[]);
-    let files = format!("/proc/{}/fd", broker.pid().as_raw_nonzero());
-    let mut numbers: Vec<u64> = std::fs::read_dir(files)
-        .expect("the broker runs")
-        .filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    let taken = (0..).zip(&numbers).take_while(|(n, number)| n == *number);
-    let first_free = taken.count() as u64;
-    let lowered = Rlimit {
-        current: Some(first_free),
-        maximum: getrlimit(Resource::Nofile).maximum,
-    };
-    let before = prlimit(Some(broker.pid()), Resource::Nofile, lowered);
-    let before = before.expect("the limit of a child can be lowered");
+    let before = starve(&broker);
     // The descriptor of the accept that is under way was set aside before.
     let _last = RawSocket::dial(&broker).await;
     for _ in 0..3 {
         let mut socket = RawSocket::dial(&broker).await;
         assert!(socket.wire.rest("a close").await.is_empty());
     }
-    prlimit(Some(broker.pid()), Resource::Nofile, before).expect("it can be raised again");
+    feed(&broker, before);
     eventually("a broker that answers again", async || {
         let mut socket = RawSocket::dial(&broker).await;
         socket.is_open(b"GET /health HTTP/1.0\r\n\r\n").await

@@ -42,7 +42,7 @@ async fn p99(client: &mut Client, during: Duration) -> Duration {
 }
 
 /// One flood at a time: they would measure each other.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Measures a healthy client on the only core alone, beside what `hostile` starts, and alone again. A busy machine
 /// gets three tries, since starvation by a flood is not a matter of luck.

@@ -40,6 +40,7 @@ mod service;
 mod settings;
 mod shutdown;
 
+mod surface;
 mod tickets;
 mod tls;
 mod tls_hostile;
@@ -47,6 +48,7 @@ mod tls_identity;
 
 mod addresses;
 mod admission;
+mod faults;
 mod hostile;
 mod hostile_memory;
 mod interop;

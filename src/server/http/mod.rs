@@ -38,7 +38,7 @@ mod tickets;
 mod topics;
 mod upgrade;
 
-use self::answer::{Answer, error, json, options, wrong_method};
+use self::answer::{Answer, bad_request, error, json, options, wrong_method};
 use self::body::RequestBody;
 use self::caller::{Caller, Peer, proxied};
 use self::ending::Ending;
@@ -207,6 +207,9 @@ async fn decide(
     let route = Route::of(&path);
     if let Some(refusal) = access::check_host(request.version(), request.headers()) {
         return refusal;
+    }
+    if path.is_empty() {
+        return bad_request("the target of a request begins with a slash");
     }
     if !matches!(route, Some(Route::Health | Route::Ready))
         && let Some(refusal) = access::check_origin(config, request.headers())

@@ -354,6 +354,8 @@ impl Log {
 
 /// The addresses in a line like `… listening addr=127.0.0.1:4711 tls_addr=127.0.0.1:4712`, or its like in JSON.
 fn announced_addresses(line: &str) -> Vec<SocketAddr> {
+    // One that listens everywhere is found on the loopback too.
+    let line = line.replace("0.0.0.0:", "127.0.0.1:");
     let ports = line.split("127.0.0.1:").skip(1).filter_map(|rest| {
         let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
         digits.parse().ok()

@@ -5,6 +5,7 @@
 
 pub(crate) mod broker;
 pub(crate) mod client;
+pub(crate) mod descriptors;
 pub(crate) mod hs256;
 pub(crate) mod http;
 pub(crate) mod json;
