@@ -40,7 +40,7 @@ fn life() -> (Vec<u8>, usize) {
     (bytes, published)
 }
 
-async fn messages_of(broker: &Broker, topic: &str) -> u64 {
+pub(super) async fn messages_of(broker: &Broker, topic: &str) -> u64 {
     let stats = broker.get("/stats").await.json();
     number(&stats["topics"][topic], "messages")
 }

@@ -13,6 +13,7 @@ use crate::harness::eventually;
 
 mod crowds;
 mod cuts;
+mod cuts_tls;
 mod delay;
 mod shortage;
 mod vanished;
