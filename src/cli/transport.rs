@@ -1,5 +1,6 @@
 //! The way to a broker: TCP, and TLS over it where the URL asks for that.
 
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -48,10 +49,25 @@ fn client_config(trust: &Trust) -> io::Result<ClientConfig> {
             .build()
             .map_err(io::Error::other)?
     };
-    let mut config = builder
+    let builder = builder
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match (&trust.cert, &trust.cert_key) {
+        (None, None) => builder.with_no_client_auth(),
+        (Some(cert), Some(key)) => {
+            let bad = |error: &dyn Display| {
+                let (cert, key) = (cert.display(), key.display());
+                io::Error::other(format!("--cert {cert} --cert-key {key}: {error}"))
+            };
+            let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
+            let chain = chain.map_err(|error| bad(&error))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| bad(&error))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| bad(&error))?
+        }
+        _ => return Err(io::Error::other("--cert and --cert-key go together")),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -63,9 +79,7 @@ fn roots(trust: &Trust) -> io::Result<RootCertStore> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
-    let bad = |error: &dyn std::fmt::Display| {
-        io::Error::other(format!("--ca {}: {error}", path.display()))
-    };
+    let bad = |error: &dyn Display| io::Error::other(format!("--ca {}: {error}", path.display()));
     let pem = std::fs::read(path).map_err(|error| bad(&error))?;
     for authority in CertificateDer::pem_slice_iter(&pem) {
         let authority = authority.map_err(|error| bad(&error))?;

@@ -36,8 +36,8 @@ pub struct ClientSettings {
 
 impl ClientSettings {
     /// The flags of every client, for a clap command.
-    pub fn flags() -> [Arg; 6] {
-        let [ca, insecure] = Trust::flags();
+    pub fn flags() -> [Arg; 8] {
+        let [ca, insecure, cert, cert_key] = Trust::flags();
         let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
         [
             flag("url")
@@ -57,6 +57,8 @@ impl ClientSettings {
                 )),
             ca,
             insecure,
+            cert,
+            cert_key,
         ]
     }
 
@@ -89,18 +91,22 @@ impl fmt::Debug for ClientSettings {
     }
 }
 
-/// Which server is taken for the one that a `wss://` or `https://` URL names.
+/// Which server is taken for the one that a `wss://` or `https://` URL names, and what it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Authorities in PEM; without it those of the system.
     pub ca: Option<PathBuf>,
     /// Any.
     pub insecure: bool,
+    /// Certificate chain in PEM that the server is shown if it asks.
+    pub cert: Option<PathBuf>,
+    /// Its private key in PEM.
+    pub cert_key: Option<PathBuf>,
 }
 
 impl Trust {
     /// Its flags, for a clap command.
-    pub fn flags() -> [Arg; 2] {
+    pub fn flags() -> [Arg; 4] {
         let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
         [
             flag("ca")
@@ -109,18 +115,27 @@ impl Trust {
             flag("insecure")
                 .action(ArgAction::SetTrue)
                 .help("Take any certificate of a wss:// server"),
+            flag("cert")
+                .value_name("FILE")
+                .help("Certificate to show to a server that asks for one [SHARDCAST_CERT]"),
+            flag("cert-key")
+                .value_name("FILE")
+                .help("Its private key [SHARDCAST_CERT_KEY]"),
         ]
     }
 
     /// Reads the flags, then the environment.
     pub fn load(args: &ArgMatches, env: Env<'_>) -> Self {
-        let ca = args.try_get_one::<String>("ca").ok().flatten().cloned();
+        let file = |flag: &str, name: &str| {
+            let given = args.try_get_one::<String>(flag).ok().flatten().cloned();
+            given.or_else(|| variable(env, name)).map(PathBuf::from)
+        };
         let insecure = args.try_get_one("insecure").ok().flatten().copied();
         Self {
-            ca: ca
-                .or_else(|| variable(env, "SHARDCAST_CA"))
-                .map(PathBuf::from),
+            ca: file("ca", "SHARDCAST_CA"),
             insecure: insecure.unwrap_or_default(),
+            cert: file("cert", "SHARDCAST_CERT"),
+            cert_key: file("cert-key", "SHARDCAST_CERT_KEY"),
         }
     }
 }

@@ -544,6 +544,49 @@ async fn every_client_speaks_tls_where_the_url_says_so() {
     assert_eq!(run(&own, &["health"]).0, Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_shown_to_a_broker_that_asks_for_one() {
+    let authority = Authority::new();
+    let ca = authority.setting("ca.pem");
+    let broker = authority.start(&[("TLS_CLIENT_CA", &ca)]);
+    let port = broker.tls_address().port().to_string();
+    let signed = authority.sign("till-7");
+    let cert = authority.write("client.pem", &signed.cert);
+    let key = authority.write("client.key", &signed.key);
+    // As a container asks for its own health, where there is no plain port.
+    let own = [
+        ("PORT", "off"),
+        ("TLS_CERT", "c"),
+        ("TLS_KEY", "k"),
+        ("TLS_PORT", port.as_str()),
+        ("SHARDCAST_CA", &ca),
+    ];
+    let shown = [
+        ("SHARDCAST_CERT", cert.as_str()),
+        ("SHARDCAST_CERT_KEY", &key),
+    ];
+    let run = |settings: &[(&str, &str)], arguments: &[&str]| {
+        let Ended { code, stderr, .. } = Tool::start_with(settings, arguments).end();
+        (code, stderr)
+    };
+    assert_eq!(run(&[&own[..], &shown].concat(), &["health"]).0, Some(0));
+    assert_eq!(run(&own, &["health"]).0, Some(1));
+    let url = format!("wss://127.0.0.1:{port}/ws");
+    let url = [("SHARDCAST_URL", url.as_str()), ("SHARDCAST_CA", &ca)];
+    let flags = ["create", "orders", "--cert", &cert, "--cert-key", &key];
+    assert_eq!(run(&url, &flags), (Some(0), String::new()));
+    let (code, stderr) = run(&url, &["topics", "--cert", &cert]);
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("--cert and --cert-key go together"),
+        "{stderr}"
+    );
+    let wrong = ["topics", "--cert", &cert, "--cert-key", &cert];
+    let (code, stderr) = run(&url, &wrong);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("--cert-key"), "{stderr}");
+}
+
 #[tokio::test]
 async fn a_new_key_opens_what_its_table_says() {
     let mut tool = Tool::start_with(
