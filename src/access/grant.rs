@@ -211,6 +211,15 @@ impl End {
     }
 }
 
+/// Why a command is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The grant does not say so, in words for the client.
+    Forbidden(String),
+    /// There is no grant any more.
+    Ended(End),
+}
+
 /// Who holds a key or token. One for all its connections, so that they see changes at once.
 #[derive(Debug)]
 pub struct Holder {
@@ -289,13 +298,34 @@ impl Holder {
             .then_some(End::Expired)
     }
 
+    /// Why a command is not carried out; asked once for each. The time in milliseconds of the Unix
+    /// clock is looked at only where the key ends by itself.
+    pub fn denial(
+        &self,
+        right: Right,
+        topic: &str,
+        now_ms: impl FnOnce() -> u64,
+    ) -> Option<Denial> {
+        if self.is_withdrawn.load(Ordering::Relaxed) {
+            return Some(Denial::Ended(End::Withdrawn));
+        }
+        let rights = self.rights.load();
+        if rights.expires_ms.is_some_and(|expires| expires <= now_ms()) {
+            return Some(Denial::Ended(End::Expired));
+        }
+        (!rights.has(right, topic)).then(|| Denial::Forbidden(self.refusal(right, topic)))
+    }
+
+    fn refusal(&self, right: Right, topic: &str) -> String {
+        format!("Key '{}' may not {} '{topic}'", self.name, right.verb())
+    }
+
     /// See [`Grant::check`].
     pub fn check(&self, right: Right, topic: &str) -> Result<(), String> {
         if self.rights.load().has(right, topic) {
             return Ok(());
         }
-        let (name, verb) = (&self.name, right.verb());
-        Err(format!("Key '{name}' may not {verb} '{topic}'"))
+        Err(self.refusal(right, topic))
     }
 
     fn enter(self: &Arc<Self>) -> Result<Place, String> {

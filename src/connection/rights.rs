@@ -7,32 +7,20 @@ use std::time::Duration;
 use super::local::Local;
 use super::timers::Tick;
 use super::{Connection, error, leave_topics};
-use crate::access::grant::{End, Grant, Right};
+use crate::access::grant::{Denial, End, Grant, Right};
 use crate::access::now_ms;
 use crate::broker::delivery::Said;
 use crate::broker::directory::TopicEntry;
 use crate::protocol::codes::ErrorCode;
 
-/// Why a command is not carried out.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Denial {
-    /// The grant does not say so.
-    Forbidden(String),
-    /// There is no grant any more.
-    Ended(End),
-}
-
 impl Connection {
     /// Asks the grant. Who may do everything pays one branch.
     pub(super) fn denial(&self, right: Right, topic: &str) -> Option<Denial> {
         let grant = self.grant.borrow();
-        let Grant::Named(holder) = &*grant else {
-            return None;
-        };
-        if let Some(end) = holder.end(now_ms()) {
-            return Some(Denial::Ended(end));
+        match &*grant {
+            Grant::Everything => None,
+            Grant::Named(holder) => holder.denial(right, topic, now_ms),
         }
-        holder.check(right, topic).err().map(Denial::Forbidden)
     }
 
     /// Takes a grant, in the place of the one that it had.
