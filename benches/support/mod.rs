@@ -112,7 +112,7 @@ impl Rig {
     pub(crate) fn publish(&mut self, messages: usize) -> usize {
         let mut publishes = Publishes::new(self.publisher, Moment::default());
         for _ in 0..messages {
-            publishes.push(TOPIC, ID, &self.payload, "\"r-1\"", true);
+            publishes.push(TOPIC, ID, &self.payload, "\"r-1\"", true, false);
         }
         self.inbox
             .push(Request::Publish(publishes))

@@ -91,7 +91,7 @@ impl Addresses {
             });
         }
         known.arrivals.limit(self.arrivals, None);
-        known.arrivals.count(0, now).map_err(|wait| TooMany {
+        known.arrivals.count(1, 0, now).map_err(|wait| TooMany {
             text: "connections of this address come too fast: CONNECTION_RATE_PER_IP".into(),
             wait,
         })?;
@@ -108,7 +108,7 @@ impl Addresses {
         }
         let table = self.table();
         let known = table.known.get(&network_of(address));
-        let wait = known.map_or(Ok(()), |known| known.failures.would_count(0, now));
+        let wait = known.map_or(Ok(()), |known| known.failures.would_count(1, now));
         wait.map_err(|wait| TooMany {
             text: "too many wrong keys from this address: AUTH_FAILURE_RATE_PER_IP".into(),
             wait,
@@ -121,7 +121,7 @@ impl Addresses {
             let mut table = self.table();
             let known = table.known(network_of(address), now);
             known.failures.limit(self.failures, None);
-            known.failures.count(0, now).ok();
+            known.failures.count(1, 0, now).ok();
         }
     }
 }

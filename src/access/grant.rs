@@ -99,11 +99,13 @@ impl Grant {
         matches!(self, Self::Named(holder) if holder.is_limited.load(Ordering::Relaxed))
     }
 
-    /// Counts a command of so many bytes against the key's rate, `now` after the start of the
+    /// Counts commands of so many bytes together against the key's rate, `now` after the start of the
     /// process; or says how long it has to wait.
-    pub fn count(&self, bytes: usize, now: Duration) -> Result<(), Duration> {
+    pub fn count(&self, messages: u64, bytes: usize, now: Duration) -> Result<(), Duration> {
         match self {
-            Self::Named(holder) if self.is_limited() => holder.buckets().count(bytes, now),
+            Self::Named(holder) if self.is_limited() => {
+                holder.buckets().count(messages, bytes, now)
+            }
             _ => Ok(()),
         }
     }

@@ -68,25 +68,25 @@ impl Buckets {
     }
 
     /// Whether [`Self::count`] would let it in.
-    pub fn would_count(&self, bytes: usize, now: Duration) -> Result<(), Duration> {
-        self.next(bytes, now).map(|_| ())
+    pub fn would_count(&self, messages: u64, now: Duration) -> Result<(), Duration> {
+        self.next(messages, 0, now).map(|_| ())
     }
 
-    /// Lets a command of so many bytes in at `now` on any clock that goes on, or says how long it
-    /// has to wait; then neither bucket has taken anything.
-    pub fn count(&mut self, bytes: usize, now: Duration) -> Result<(), Duration> {
-        self.empty_at = self.next(bytes, now)?;
+    /// Lets commands of so many bytes together in at `now` on any clock that goes on, or says how long they
+    /// have to wait; then neither bucket has taken anything.
+    pub fn count(&mut self, messages: u64, bytes: usize, now: Duration) -> Result<(), Duration> {
+        self.empty_at = self.next(messages, bytes, now)?;
         Ok(())
     }
 
     /// When either bucket is empty once this is in it.
-    fn next(&self, bytes: usize, now: Duration) -> Result<[u64; 2], Duration> {
+    fn next(&self, commands: u64, bytes: usize, now: Duration) -> Result<[u64; 2], Duration> {
         let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let next = |limit: Option<Limit>, empty_at, cost| {
             limit.map_or(Ok(empty_at), |limit| limit.next(empty_at, now_ns, cost))
         };
         let [messages, sum] = self.empty_at;
-        let messages = next(self.messages, messages, 1);
+        let messages = next(self.messages, messages, commands);
         let sum = next(self.bytes, sum, bytes as u64);
         if let (Ok(messages), Ok(sum)) = (messages, sum) {
             return Ok([messages, sum]);
@@ -117,15 +117,15 @@ mod tests {
     fn what_one_bucket_refuses_the_other_does_not_take() {
         let mut buckets = Buckets::new(Limit::new(2, 2), Limit::new(1000, 1000));
         let now = Duration::from_secs(5);
-        assert_eq!(buckets.count(900, now), Ok(()));
-        assert_eq!(buckets.count(900, now), Err(Duration::from_millis(800)));
-        assert_eq!(buckets.count(100, now), Ok(()));
-        assert_eq!(buckets.count(0, now), Err(Duration::from_millis(500)));
+        assert_eq!(buckets.count(1, 900, now), Ok(()));
+        assert_eq!(buckets.count(1, 900, now), Err(Duration::from_millis(800)));
+        assert_eq!(buckets.count(1, 100, now), Ok(()));
+        assert_eq!(buckets.count(1, 0, now), Err(Duration::from_millis(500)));
         // Another limit does not empty what is full.
         buckets.limit(Limit::new(1, 1), None);
-        assert!(buckets.count(0, now).is_err());
+        assert!(buckets.count(1, 0, now).is_err());
         buckets.limit(None, None);
-        assert_eq!(buckets.count(1 << 30, now), Ok(()));
+        assert_eq!(buckets.count(1, 1 << 30, now), Ok(()));
     }
 
     #[test]

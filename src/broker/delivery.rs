@@ -112,6 +112,11 @@ pub enum Outcome {
         /// Subscribers at that moment.
         matched: u64,
     },
+    /// One with its id is kept, and it was not published.
+    Duplicate {
+        /// The sequence number of that one.
+        seq: u64,
+    },
     /// Nothing happened.
     Refused(Refusal),
 }
@@ -178,12 +183,20 @@ impl Said {
                     let topic = publishes.topic(item);
                     let request_id = request_id(Some(publishes.request_id(item)));
                     match *outcome {
-                        Outcome::Accepted { .. } if !item.ack => {}
+                        Outcome::Accepted { .. } | Outcome::Duplicate { .. } if !item.ack => {}
+                        Outcome::Duplicate { seq } => say(&Answer::Published {
+                            request_id,
+                            topic,
+                            seq,
+                            matched: 0,
+                            is_duplicate: true,
+                        }),
                         Outcome::Accepted { seq, matched } => say(&Answer::Published {
                             request_id,
                             topic,
                             seq,
                             matched,
+                            is_duplicate: false,
                         }),
                         Outcome::Refused(refusal) => refuse(request_id, topic, refusal, &mut say),
                         Outcome::Waiting => say(&Answer::Error {

@@ -67,6 +67,11 @@ impl History {
         }
     }
 
+    /// Each event of the runs kept: its sequence number and its frame.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.runs.iter().flat_map(|run| run.each(0))
+    }
+
     /// Bytes of all runs kept.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

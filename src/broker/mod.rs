@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub mod delivery;
 pub mod directory;
 pub mod history;
+mod ids;
 pub mod inbox;
 pub mod pages;
 pub mod request;

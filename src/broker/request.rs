@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::ConnectionId;
+use super::delivery::Refusal;
 use super::directory::TopicEntry;
-use super::ring::Fetch;
+use super::ring::{Fetch, Piece};
+use crate::protocol::post::Post;
 use crate::protocol::time::Moment;
 
 /// Something for a shard to do.
@@ -67,6 +69,24 @@ pub enum Request {
         /// Takes whether there was one.
         reply: oneshot::Sender<bool>,
     },
+    /// Accept messages that came over HTTP: all of them, or none, one behind the other.
+    Post(Posted),
+    /// Say what a topic keeps.
+    Recall {
+        /// Its name.
+        name: Box<str>,
+        /// Of what it keeps.
+        wanted: Replay,
+        /// Takes what there is.
+        reply: oneshot::Sender<Option<Recalled>>,
+    },
+    /// Read the next events of what was recalled.
+    Read {
+        /// Which.
+        wanted: Fetch,
+        /// Takes them.
+        reply: oneshot::Sender<Piece>,
+    },
     /// Describe a topic.
     Describe {
         /// Its name.
@@ -79,6 +99,54 @@ pub enum Request {
         /// Takes the answer.
         reply: oneshot::Sender<()>,
     },
+}
+
+/// Messages that came over HTTP.
+#[derive(Debug)]
+pub struct Posted {
+    /// Where to.
+    pub topic: Box<str>,
+    /// What.
+    pub messages: Vec<Post>,
+    /// When they were read.
+    pub read_at: Moment,
+    /// Takes what became of them.
+    pub reply: oneshot::Sender<Result<Receipts, Refusal>>,
+}
+
+/// What became of messages that came over HTTP.
+#[derive(Debug)]
+pub struct Receipts {
+    /// Where they are.
+    pub topic: Arc<TopicEntry>,
+    /// One for each.
+    pub messages: Vec<Receipt>,
+}
+
+/// What became of one of them.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Its id.
+    pub id: Box<str>,
+    /// Its sequence number, or that of the one that was there before.
+    pub seq: u64,
+    /// Subscribers that it was offered to.
+    pub matched: u64,
+    /// One with this id was there before, and it was not published.
+    pub is_duplicate: bool,
+}
+
+/// What a topic keeps of what was asked for.
+#[derive(Debug)]
+pub struct Recalled {
+    /// The topic.
+    pub topic: Arc<TopicEntry>,
+    /// Sequence number of its newest message.
+    pub seq: u64,
+    /// Whether nothing is missing, where that was asked.
+    pub recovered: Option<bool>,
+    /// Which events; `None` if there are none.
+    pub events: Option<Fetch>,
 }
 
 /// What only its shard knows of a topic.
@@ -142,6 +210,8 @@ pub struct PublishItem {
     end: u32,
     /// The publisher wants an ack.
     pub ack: bool,
+    /// It is not to be published if one with its id is kept.
+    pub once: bool,
 }
 
 impl Publishes {
@@ -156,7 +226,15 @@ impl Publishes {
     }
 
     /// Adds a message. `request_id` is JSON, empty for none.
-    pub fn push(&mut self, topic: &str, id: &str, payload: &str, request_id: &str, ack: bool) {
+    pub fn push(
+        &mut self,
+        topic: &str,
+        id: &str,
+        payload: &str,
+        request_id: &str,
+        ack: bool,
+        once: bool,
+    ) {
         let at = |text: &String| u32::try_from(text.len()).unwrap_or(u32::MAX);
         let topic_start = at(&self.text);
         self.text.push_str(topic);
@@ -174,6 +252,7 @@ impl Publishes {
             request_id_start,
             end,
             ack,
+            once,
         });
     }
 

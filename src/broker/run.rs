@@ -94,6 +94,16 @@ impl Run {
         }
     }
 
+    /// Each event from byte `start` on: its sequence number and its frame.
+    pub fn each(&self, start: usize) -> impl Iterator<Item = (u64, &[u8])> {
+        let events = (0..self.events()).map(|index| (index, self.start_of(index)));
+        let events = events.skip_while(move |(_, at)| *at < start);
+        events.map(|(index, at)| {
+            let frame = self.frames.get(at..self.start_of(index + 1));
+            (self.first_seq + index as u64, frame.unwrap_or_default())
+        })
+    }
+
     /// All frames, back to back.
     pub fn frames(&self) -> &[u8] {
         &self.frames

@@ -22,6 +22,8 @@ pub(crate) struct Slot {
     /// The last turn in which the topic got messages, and how many.
     pub(crate) turn: u64,
     pub(crate) turn_events: usize,
+    /// A message that waits is not to be published twice.
+    pub(crate) has_once: bool,
     /// In the list of topics whose subscribers have changed.
     pub(crate) is_changed: bool,
     /// Where the topic stands in the directory.
@@ -132,6 +134,7 @@ impl Table {
             waiting: Vec::new(),
             turn: 0,
             turn_events: 0,
+            has_once: false,
             is_changed: false,
             listed,
         });

@@ -9,6 +9,7 @@ use super::ConnectionId;
 use super::RUN_EVENTS_LIMIT;
 use super::directory::{Audience, TopicEntry};
 use super::history::History;
+use super::ids::Ids;
 use super::ring::{Fetch, Piece};
 use super::run::{RUN_BYTES_MAX, Run};
 use super::subscribers::Subscribers;
@@ -28,6 +29,8 @@ pub(crate) struct Topic {
     seq: u64,
     history: History,
     subscribers: Subscribers,
+    /// Made when somebody asks first whether an id is kept.
+    ids: Option<Box<Ids>>,
 }
 
 impl Topic {
@@ -37,6 +40,7 @@ impl Topic {
             seq: 0,
             history: History::new(history_events_max),
             subscribers: Subscribers::default(),
+            ids: None,
         }
     }
 
@@ -99,6 +103,9 @@ impl Topic {
             self.seq += 1;
             payload_bytes += payload.len() as u64;
             template.encode(&mut frames, id, payload, ts, self.seq);
+            if let Some(ids) = &mut self.ids {
+                ids.note(id, self.seq, self.history.oldest().unwrap_or(self.seq));
+            }
             *end = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         }
         let (counters, shard) = (&self.entry.counters, &self.entry.shard_counters);
@@ -108,6 +115,21 @@ impl Topic {
         shard.accepted.add_owned(taken as u64);
         let ends = ends.get(..taken).unwrap_or_default();
         Run::new(frames, ends, first_seq, read_at, Arc::clone(&self.entry))
+    }
+
+    /// The sequence number of the first message with this id that is kept.
+    pub(crate) fn seq_of(&mut self, id: &str) -> Option<u64> {
+        let oldest = self.history.oldest()?;
+        let ids = self.ids.get_or_insert_with(|| {
+            let mut ids = Box::new(Ids::default());
+            for (seq, frame) in self.history.each() {
+                if let Some(id) = self.entry.template.id(frame) {
+                    ids.note(id, seq, oldest);
+                }
+            }
+            ids
+        });
+        ids.seq_of(id).filter(|seq| *seq >= oldest)
     }
 
     /// Hands `run` to every core that has subscribers.

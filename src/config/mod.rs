@@ -144,6 +144,8 @@ settings! {
         reply_bytes_max: usize = bytes("REPLY_BUFFER_MAX", "262144", 4096..=1 << 30);
         /// Longest body of a REST request.
         http_body_bytes_max: usize = bytes("HTTP_BODY_MAX", "65536", 256..=16 << 20);
+        /// Longest body of a `POST` of messages.
+        publish_body_bytes_max: usize = bytes("PUBLISH_BODY_MAX", "1048576", 256..=64 << 20);
         /// Longest head of an HTTP request; what a client may send before any key is looked at.
         http_head_bytes_max: usize = bytes("HTTP_HEAD_MAX", "16384", 8192..=1 << 20);
     }

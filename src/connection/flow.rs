@@ -83,6 +83,7 @@ impl Flow {
             publish.payload,
             request_id,
             publish.ack,
+            publish.once,
         );
         let bytes = batch.text.len() - before;
         self.took_off(shard, bytes);

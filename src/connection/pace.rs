@@ -48,14 +48,14 @@ impl Pace {
         }
     }
 
-    /// Counts a command of so many bytes under `grant`; `now` is the time since the start of the
+    /// Counts so many commands of so many bytes under `grant`; `now` is the time since the start of the
     /// process, asked for only where there is a limit.
     /// `pace` is made where only the key has a limit.
     pub(crate) fn count(
         pace: &mut Option<Box<Self>>,
         config: &Config,
         grant: &Grant,
-        bytes: usize,
+        (messages, bytes): (u64, usize),
         now: impl FnOnce() -> Duration,
     ) -> Verdict {
         if pace.is_none() && !grant.is_limited() {
@@ -63,8 +63,8 @@ impl Pace {
         }
         let now = now();
         let pace = pace.get_or_insert_with(|| Box::new(Self::new(config)));
-        let counted = pace.own.count(bytes, now);
-        let counted = counted.and_then(|()| grant.count(bytes, now));
+        let counted = pace.own.count(messages, bytes, now);
+        let counted = counted.and_then(|()| grant.count(messages, bytes, now));
         let Err(wait) = counted else {
             return Verdict::Within;
         };

@@ -113,7 +113,9 @@ impl Session {
                 let verdict = {
                     let grant = connection.grant.borrow();
                     let (config, bytes) = (local.config(), text.len());
-                    Pace::count(&mut self.pace, config, &grant, bytes, || local.elapsed())
+                    Pace::count(&mut self.pace, config, &grant, (1, bytes), || {
+                        local.elapsed()
+                    })
                 };
                 if self.act(text, verdict) == Acted::MustWait {
                     let text = text.into();

@@ -16,6 +16,8 @@ pub enum Answer<'a> {
         seq: u64,
         /// Subscribers at that moment.
         matched: u64,
+        /// One with its id was there before, and it was not published.
+        is_duplicate: bool,
     },
     /// A subscribe was carried out.
     Subscribed {

@@ -70,6 +70,8 @@ pub struct Publish<'a> {
     pub payload: &'a str,
     /// Whether the client wants an ack; errors come in any case.
     pub ack: bool,
+    /// It is not to be published if one with its id is kept.
+    pub once: bool,
 }
 
 /// What a subscriber wants of the past. Where a command holds both fields, `since` wins over `last_n`.
@@ -163,8 +165,8 @@ fn publish<'a>(
     payload_depth_max: usize,
 ) -> Result<Publish<'a>, Text> {
     let topic = topic(fields.topic)?;
-    let (id, payload) = match fields.message {
-        Some(Message::Object { id, payload }) => (id, payload),
+    let (id, payload, once) = match fields.message {
+        Some(Message::Object { id, payload, once }) => (id, payload, once),
         Some(Message::NotAnObject) => return Err("message must be an object".into()),
         None => return Err("message is required".into()),
     };
@@ -185,6 +187,7 @@ fn publish<'a>(
         id,
         payload,
         ack: ack(fields.ack)?,
+        once: switch("message.once", once)?.unwrap_or(false),
     })
 }
 
@@ -226,10 +229,15 @@ fn replay<'a>(fields: &Fields<'a>) -> Result<Replay<'a>, Text> {
 }
 
 fn ack(json: Option<&str>) -> Result<bool, Text> {
+    Ok(switch("ack", json)?.unwrap_or(true))
+}
+
+fn switch(name: &str, json: Option<&str>) -> Result<Option<bool>, Text> {
     match json {
-        None | Some("true") => Ok(true),
-        Some("false") => Ok(false),
-        Some(_) => Err("ack must be true or false".into()),
+        None => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => Err(format!("{name} must be true or false").into()),
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) enum Message<'a> {
     Object {
         id: Option<&'a str>,
         payload: Option<&'a str>,
+        once: Option<&'a str>,
     },
     /// Any other JSON value.
     NotAnObject,
@@ -125,6 +126,7 @@ enum FieldName {
     Token,
     Id,
     Payload,
+    Once,
     Epoch,
     Seq,
     Unknown,
@@ -159,6 +161,7 @@ impl Visitor<'_> for NameVisitor {
             b"token" => FieldName::Token,
             b"id" => FieldName::Id,
             b"payload" => FieldName::Payload,
+            b"once" => FieldName::Once,
             b"epoch" => FieldName::Epoch,
             b"seq" => FieldName::Seq,
             _ => FieldName::Unknown,
@@ -209,6 +212,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
                 }
                 FieldName::Id
                 | FieldName::Payload
+                | FieldName::Once
                 | FieldName::Epoch
                 | FieldName::Seq
                 | FieldName::Unknown => {
@@ -270,16 +274,18 @@ impl<'de> Visitor<'de> for MessageVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut id = None;
         let mut payload = None;
+        let mut once = None;
         while let Some(name) = map.next_key()? {
             match name {
                 FieldName::Id => id = not_null(map.next_value()?),
                 FieldName::Payload => payload = Some(map.next_value::<&RawValue>()?.get()),
+                FieldName::Once => once = not_null(map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(Message::Object { id, payload })
+        Ok(Message::Object { id, payload, once })
     }
 }
 

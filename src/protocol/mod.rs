@@ -17,3 +17,4 @@ pub mod time;
 pub mod codes;
 pub mod json;
 pub mod names;
+pub mod post;

@@ -23,10 +23,14 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             topic,
             seq,
             matched,
+            is_duplicate,
         } => {
             put_topic_ack(out, request_id, topic, ts);
             put_number(out, r#"","seq":"#, seq);
             put_number(out, r#","matched":"#, matched);
+            if is_duplicate {
+                out.extend_from_slice(br#","duplicate":true"#);
+            }
             put(out, "}");
         }
         Answer::Subscribed {
@@ -248,6 +252,7 @@ mod tests {
                 topic,
                 seq: 43,
                 matched: 3,
+                is_duplicate: false,
             },
             r#"{"type":"ack","request_id":"r-\u0031","topic":"orders","status":"ok","ts":"…","seq":43,"matched":3}"#,
         );
@@ -257,8 +262,9 @@ mod tests {
                 topic,
                 seq: 1,
                 matched: 0,
+                is_duplicate: true,
             },
-            r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","seq":1,"matched":0}"#,
+            r#"{"type":"ack","topic":"orders","status":"ok","ts":"…","seq":1,"matched":0,"duplicate":true}"#,
         );
         assert_frame(
             &Answer::Authenticated { request_id: id() },

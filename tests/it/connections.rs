@@ -343,6 +343,11 @@ async fn connections_are_for_those_who_may_observe_and_closed_by_those_who_may_e
         );
     }
     assert_eq!(reader.expect_close().await.0, 1008);
+    // One that is being closed is listed until its socket is.
+    eventually("its end", async || {
+        call(&broker, ROOT.1, "GET", &path, "").await.status == 404
+    })
+    .await;
     let mut reader = connect(&broker, "reader-key").await;
     let listed = call(&broker, ROOT.1, "GET", "/connections", "")
         .await

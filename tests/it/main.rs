@@ -17,6 +17,7 @@ mod auth;
 mod heartbeat;
 mod keys;
 mod messages;
+mod messages_http;
 mod rates;
 mod recovery;
 mod rights;

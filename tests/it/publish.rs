@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
-use crate::harness::json::{message_id, number, publish_text};
+use crate::harness::json::{keys, message_id, number, publish_text};
 
 async fn broker() -> Broker {
     let broker = Broker::start(&[]);
@@ -206,4 +206,56 @@ async fn messages_sent_before_a_close_are_delivered() {
     publisher.close().await;
     let seqs = subscriber.expect_seqs_to("orders", 100).await;
     assert_eq!(seqs.len(), 100);
+}
+
+#[tokio::test]
+async fn once_publishes_an_id_that_is_kept_no_second_time() {
+    let broker = Broker::start(&[("RING_BUFFER_SIZE", "3")]);
+    broker.create_topic("t").await;
+    let mut subscriber = Client::subscribed(&broker, "t").await;
+    let mut publisher = Client::connect(&broker).await;
+    let publish = |id: &str, once: &str| {
+        format!(
+            r#"{{"type":"publish","topic":"t","message":{{"id":"{id}","payload":1,"once":{once}}}}}"#
+        )
+    };
+    let (first, second) = (message_id(), message_id());
+    let ack = publisher.ask_raw(&publish(&first, "true")).await;
+    assert_eq!(keys(&ack), "type topic status ts seq matched");
+    let ack = publisher.ask_raw(&publish(&first, "true")).await;
+    assert_eq!(keys(&ack), "type topic status ts seq matched duplicate");
+    assert!(
+        ack.ends_with(r#""seq":1,"matched":0,"duplicate":true}"#),
+        "{ack}"
+    );
+    // In one piece with others, and in front of it in the same.
+    for text in [
+        publish(&second, "true"),
+        publish(&second, "true"),
+        publish(&first, "false"),
+        publish(&first, "null"),
+    ] {
+        publisher.send_text(&text).await;
+    }
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let ack = publisher.recv().await;
+        told.push((number(&ack, "seq"), ack["duplicate"] == true));
+    }
+    assert_eq!(told, [(2, false), (2, true), (3, false), (4, false)]);
+    subscriber.expect_seqs_to("t", 4).await;
+    // `second` is kept, and then no more.
+    let again = publish(&second, "true");
+    assert_eq!(number(&publisher.ask(parse(&again)).await, "seq"), 2);
+    publisher.publish_all("t", 0..3, 1).await;
+    let ack = publisher.ask(parse(&again)).await;
+    assert_eq!((number(&ack, "seq"), &ack["duplicate"]), (8, &Value::Null));
+    subscriber.expect_seqs_to("t", 8).await;
+    publisher
+        .expect_refusal(&publish(&first, "1"), "BAD_REQUEST")
+        .await;
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
 }

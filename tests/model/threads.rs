@@ -239,7 +239,7 @@ fn publish(machine: &Machine, shard: &mut Shard, index: usize, seed: u64) {
         let mut batch = Publishes::new(publisher, Moment::default());
         for _ in 0..random.between(1, 8) {
             let topic = topic(index, random.below(TOPICS_OF_A_SHARD));
-            batch.push(&topic, "id", "0", "", true);
+            batch.push(&topic, "id", "0", "", true, false);
         }
         // It is full now and then: then the requests of others have their turn first.
         drop(machine.inboxes[index].push(Request::Publish(batch)));

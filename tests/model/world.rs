@@ -245,7 +245,7 @@ impl World {
                 .entry(self.naive.shard_of(topic))
                 .or_insert_with(|| (Publishes::new(sender, Moment::default()), Vec::new()));
             let quoted = format!("\"{}\"", item.request_id);
-            publishes.push(topic, &item.id, &item.payload, &quoted, item.ack);
+            publishes.push(topic, &item.id, &item.payload, &quoted, item.ack, false);
             items.push(item);
         }
         for (shard, (publishes, items)) in batches {

@@ -81,6 +81,38 @@ impl Report {
     }
 }
 
+/// The command as a report shows it: reports are passed on, and a key is not to go with them.
+pub(crate) fn command_line(args: impl IntoIterator<Item = String>) -> String {
+    let mut is_key = false;
+    let shown = args.into_iter().map(|arg| {
+        let was_key = std::mem::replace(&mut is_key, arg == "--api-key");
+        match arg.split_once('=') {
+            _ if was_key => "(hidden)".to_owned(),
+            Some(("--api-key", _)) => "--api-key=(hidden)".to_owned(),
+            _ => arg,
+        }
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_line;
+
+    #[test]
+    fn a_report_does_not_show_the_key() {
+        let shown = |line: &str| command_line(line.split(' ').map(str::to_owned));
+        assert_eq!(
+            shown("loadgen idle --api-key sc_1 --conns 5"),
+            "loadgen idle --api-key (hidden) --conns 5"
+        );
+        assert_eq!(
+            shown("loadgen idle --api-key=sc_1"),
+            "loadgen idle --api-key=(hidden)"
+        );
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod sample {
     use serde_json::json;

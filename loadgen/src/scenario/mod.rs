@@ -24,8 +24,8 @@ use crate::conductor::{Measured, Span, Stage, Tick, conduct};
 use crate::engine::shared::Plan;
 use crate::pace::Pace;
 use crate::procfs::{Machine, Process, raise_file_limit};
-use crate::report::Report;
 use crate::report::progress::Progress;
+use crate::report::{self, Report};
 use crate::rest::{Rest, resolve};
 use crate::units::wide;
 
@@ -96,7 +96,7 @@ impl Session {
         let report = Report {
             scenario: scenario.name(),
             settings: shown_settings(scenario, &settings),
-            command_line: std::env::args().collect::<Vec<_>>().join(" "),
+            command_line: report::command_line(std::env::args()),
             machine: Machine::look(),
             figures: Vec::new(),
             samples: Vec::new(),

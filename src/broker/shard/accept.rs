@@ -37,6 +37,7 @@ impl Shard {
                             slot.turn_events = 0;
                         }
                         slot.turn_events += 1;
+                        slot.has_once |= item.once;
                         fullest = fullest.max(slot.turn_events);
                     }
                     Outcome::Waiting
@@ -88,9 +89,13 @@ impl Shard {
             accepted,
             ..
         } = self;
-        let Some(Slot { topic, waiting, .. }) = table.slot(place) else {
+        let Some(slot) = table.slot(place) else {
             return;
         };
+        if std::mem::take(&mut slot.has_once) {
+            leave_out_duplicates(slot, batches);
+        }
+        let Slot { topic, waiting, .. } = slot;
         let message = |&(batch, index): &(usize, usize)| {
             let found = batches.get(batch).and_then(|batch: &Batch| {
                 let item = batch.publishes.items.get(index)?;
@@ -126,4 +131,35 @@ impl Shard {
             waiting.shrink_to(limits.turn_topic_events_max);
         }
     }
+}
+
+/// Takes out of what waits for a topic what is not to be published because its id is kept, or waits
+/// in front of it.
+fn leave_out_duplicates(slot: &mut Slot, batches: &mut [Batch]) {
+    let Slot { topic, waiting, .. } = slot;
+    let newest = topic.seq();
+    let mut fresh: Vec<(usize, usize)> = Vec::with_capacity(waiting.len());
+    for (batch, index) in waiting.drain(..) {
+        let id_of = |&(batch, index): &(usize, usize)| {
+            let publishes = &batches.get(batch)?.publishes;
+            let item = publishes.items.get(index)?;
+            Some((publishes.id(item), item.once))
+        };
+        let known = id_of(&(batch, index)).and_then(|(id, once)| {
+            let earlier = || {
+                let is_it = |other| id_of(other).is_some_and(|(of, _)| of.eq_ignore_ascii_case(id));
+                let place = fresh.iter().position(is_it)?;
+                Some(newest + place as u64 + 1)
+            };
+            once.then(|| topic.seq_of(id).or_else(earlier)).flatten()
+        });
+        let outcome = batches
+            .get_mut(batch)
+            .and_then(|batch| batch.outcomes.get_mut(index));
+        match (known, outcome) {
+            (Some(seq), Some(outcome)) => *outcome = Outcome::Duplicate { seq },
+            _ => fresh.push((batch, index)),
+        }
+    }
+    *waiting = fresh;
 }

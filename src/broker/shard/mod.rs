@@ -13,13 +13,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 mod accept;
+mod post;
 mod relief;
 
 use super::ConnectionId;
 use super::delivery::{Delivery, Item, Refusal, Reply, Said};
 use super::directory::TopicEntry;
 use super::inbox::Inbox;
-use super::request::{Created, Description, Replay, Request};
+use super::request::{Created, Description, Recalled, Receipts, Replay, Request};
 use super::ring::{Fetch, Piece};
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
@@ -56,6 +57,12 @@ enum Told {
     Created(oneshot::Sender<Created>, Created),
     Deleted(oneshot::Sender<bool>, bool),
     Described(oneshot::Sender<Option<Description>>, Option<Description>),
+    Posted(
+        oneshot::Sender<Result<Receipts, Refusal>>,
+        Result<Receipts, Refusal>,
+    ),
+    Recalled(oneshot::Sender<Option<Recalled>>, Option<Recalled>),
+    Read(oneshot::Sender<Piece>, Piece),
     Fenced(oneshot::Sender<()>),
 }
 
@@ -75,6 +82,7 @@ pub struct Shard {
     /// What became of one topic's waiting messages; here so that its memory is used again.
     accepted: Vec<Accepted>,
     told: Vec<Told>,
+    posting: Option<post::Posting>,
     turns: u64,
     /// The budget is used up and nothing can give way, as seen at the start of the turn.
     must_refuse: bool,
@@ -104,6 +112,7 @@ impl Shard {
             batches: Vec::new(),
             accepted: Vec::new(),
             told: Vec::new(),
+            posting: None,
             turns: 0,
             must_refuse: false,
             looked_at: 0,
@@ -113,7 +122,7 @@ impl Shard {
 
     /// Whether a request waits.
     pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty()
+        !self.inbox.is_empty() || self.posting.is_some()
     }
 
     /// One turn at the time `ts`. Hands each core's delivery to `deliver`, by the core's index.
@@ -122,7 +131,11 @@ impl Shard {
         self.table.now = ts;
         self.must_refuse = self.shared.budget.is_over() && !self.relieve();
         let (mut events, mut bytes) = (0, 0);
+        self.go_on_posting(ts);
         for _ in 0..self.limits.turn_requests_max {
+            if self.posting.is_some() {
+                break;
+            }
             let Some(request) = self.inbox.pop() else {
                 break;
             };
@@ -233,6 +246,19 @@ impl Shard {
             Request::Delete { name, reply } => {
                 let is_deleted = self.delete(&name, ts);
                 self.told.push(Told::Deleted(reply, is_deleted));
+            }
+            Request::Post(posted) => self.post(posted, ts),
+            Request::Recall {
+                name,
+                wanted,
+                reply,
+            } => {
+                let recalled = self.recall(&name, &wanted);
+                self.told.push(Told::Recalled(reply, recalled));
+            }
+            Request::Read { wanted, reply } => {
+                let piece = self.piece(&wanted);
+                self.told.push(Told::Read(reply, piece));
             }
             Request::Describe { name, reply } => {
                 let place = self.table.find(&name);
@@ -379,6 +405,9 @@ impl Told {
             Self::Created(reply, created) => drop(reply.send(created)),
             Self::Deleted(reply, deleted) => drop(reply.send(deleted)),
             Self::Described(reply, description) => drop(reply.send(description)),
+            Self::Posted(reply, posted) => drop(reply.send(posted)),
+            Self::Recalled(reply, recalled) => drop(reply.send(recalled)),
+            Self::Read(reply, piece) => drop(reply.send(piece)),
             Self::Fenced(reply) => drop(reply.send(())),
         }
     }

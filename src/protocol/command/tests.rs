@@ -81,6 +81,7 @@ fn every_command_of_the_contract_is_read() {
             id: ID.into(),
             payload: r#"{"any":"JSON value"}"#,
             ack: true,
+            once: false,
         })
     );
 }

@@ -109,6 +109,16 @@ const fn header_len(body_len: usize) -> usize {
     }
 }
 
+/// The text in a frame that [`text`] or [`EventTemplate::encode`] has made.
+pub fn body(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(0..=125) => 2,
+        Some(126) => 4,
+        _ => 10,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// The part of an event that is the same for every message of a topic.
 #[derive(Clone)]
 pub struct EventTemplate {
@@ -160,6 +170,13 @@ impl EventTemplate {
         out.extend_from_slice(BEFORE_SEQ.as_bytes());
         out.extend_from_slice(itoa::Buffer::new().format(seq).as_bytes());
         out.extend_from_slice(AFTER_SEQ.as_bytes());
+    }
+
+    /// The id in an event that [`encode`](Self::encode) has appended.
+    pub fn id<'f>(&self, frame: &'f [u8]) -> Option<&'f str> {
+        let behind = body(frame).get(self.head.len()..)?;
+        let end = behind.iter().position(|byte| *byte == b'"')?;
+        str::from_utf8(behind.get(..end)?).ok()
     }
 
     fn body_len(&self, id: &str, payload: &str, seq: u64) -> usize {

@@ -99,11 +99,31 @@ impl<'p> Caller<'p> {
     ) -> Option<Answer> {
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        self.count(process, grant, 1, length.unwrap_or(0))
+    }
+
+    /// Counts messages beyond the first of a request. The refusal, if they came too soon.
+    pub(super) fn are_too_many(
+        &self,
+        process: &Process,
+        grant: &Grant,
+        messages: u64,
+    ) -> Option<Answer> {
+        self.count(process, grant, messages, 0)
+    }
+
+    fn count(
+        &self,
+        process: &Process,
+        grant: &Grant,
+        messages: u64,
+        bytes: usize,
+    ) -> Option<Answer> {
         let verdict = Pace::count(
             &mut self.peer.pace.borrow_mut(),
             &process.config,
             grant,
-            length.unwrap_or(0),
+            (messages, bytes),
             || process.started.elapsed(),
         );
         match verdict {

@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,27 +58,44 @@ pub(super) enum Kind {
     Stats,
 }
 
-/// Comes to a piece, and to what makes the one behind it.
-type Making = dyn Future<Output = (Bytes, Option<Maker>)>;
+/// A piece, and what comes to the one behind it.
+pub(super) type Made = (io::Result<Bytes>, Option<Step>);
+
+/// Comes to a piece.
+pub(super) struct Step(Pin<Box<dyn Future<Output = Made>>>);
+
+impl Step {
+    pub(super) fn new(making: impl Future<Output = Made> + 'static) -> Self {
+        Self(Box::pin(making))
+    }
+}
 
 /// A list on its way: what is made of it, and what is being made.
 pub(super) struct Listing {
-    making: Option<Pin<Box<Making>>>,
+    making: Option<Step>,
     /// The piece that was made before the answer began.
     first: Option<Bytes>,
 }
 
 impl Listing {
-    /// The next piece, `None` behind the last.
-    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(piece) = self.first.take() {
-            return Poll::Ready(Some(piece));
+    /// `first`, and what `rest` comes to.
+    pub(super) fn new(first: Bytes, rest: Step) -> Self {
+        Self {
+            making: Some(rest),
+            first: Some(first),
         }
-        let Some(making) = &mut self.making else {
+    }
+
+    /// The next piece, `None` behind the last. An error cuts the list off.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if let Some(piece) = self.first.take() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        let Some(Step(making)) = &mut self.making else {
             return Poll::Ready(None);
         };
-        let (piece, maker) = ready!(making.as_mut().poll(cx));
-        self.making = maker.map(|maker| Box::pin(maker.piece()) as _);
+        let (piece, rest) = ready!(making.as_mut().poll(cx));
+        self.making = rest;
         Poll::Ready(Some(piece))
     }
 }
@@ -96,10 +114,7 @@ pub(super) async fn list(core: &Rc<Core>, turns: &Turns, kind: Kind, grant: Gran
     let (piece, rest) = maker.piece().await;
     let body = match rest {
         None => AnswerBody::from(Vec::from(piece)),
-        Some(maker) => AnswerBody::Listing(Listing {
-            making: Some(Box::pin(maker.piece())),
-            first: Some(piece),
-        }),
+        Some(maker) => AnswerBody::Listing(Listing::new(piece, maker.step())),
     };
     json_bytes(StatusCode::OK, body)
 }
@@ -117,6 +132,13 @@ struct Maker {
 }
 
 impl Maker {
+    fn step(self) -> Step {
+        Step::new(async {
+            let (piece, rest) = self.piece().await;
+            (Ok(piece), rest.map(Self::step))
+        })
+    }
+
     /// The next piece, and what makes the one behind it.
     async fn piece(mut self) -> (Bytes, Option<Self>) {
         let turn = self.turns.take().await;

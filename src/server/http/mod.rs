@@ -28,6 +28,7 @@ mod connections;
 pub(super) mod ending;
 mod forwarded;
 mod listing;
+mod messages;
 mod metrics;
 pub(super) mod patience;
 mod progress;
@@ -280,6 +281,13 @@ async fn decide(
         Route::Connection(id) => connections::show(core, id).await,
         Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
         Route::Topic(name) => topics::show(http, name, query, &grant).await,
+        Route::Messages(name) if method == Method::DELETE => {
+            topics::delete(core, &format!("{name}/messages"), &grant).await
+        }
+        Route::Messages(name) if method == Method::POST => {
+            messages::post(http, caller, name, body, &grant).await
+        }
+        Route::Messages(name) => messages::recall(http, name, query, &grant).await,
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Route<'a> {
     /// A connection's number.
     Connection(&'a str),
     Tickets,
+    /// A topic's name, percent-encoded, in front of `/messages`.
+    Messages(&'a str),
     /// A topic's name, percent-encoded, with a slash at its end if there was one.
     Topic(&'a str),
 }
@@ -33,18 +35,28 @@ impl<'a> Route<'a> {
             "/topics" => Self::Topics,
             "/tickets" => Self::Tickets,
             "/connections" => Self::Connections,
-            _ => match path.strip_prefix("/connections/") {
-                Some(number) => Self::Connection(number),
-                None => Self::Topic(path.strip_prefix("/topics/")?),
-            },
+            _ => return Self::of_one(path),
         };
         Some(route)
+    }
+
+    /// Where a path leads that names a connection or a topic.
+    fn of_one(path: &'a str) -> Option<Self> {
+        if let Some(number) = path.strip_prefix("/connections/") {
+            return Some(Self::Connection(number));
+        }
+        let name = path.strip_prefix("/topics/")?;
+        let of_messages = name.strip_suffix('/').unwrap_or(name);
+        let of_messages = of_messages.strip_suffix("/messages");
+        Some(of_messages.map_or(Self::Topic(name), Self::Messages))
     }
 
     /// The methods that it takes, as `Allow` has them.
     pub(super) fn allowed(self) -> &'static str {
         match self {
             Self::Topics => "GET, HEAD, POST",
+            // A topic whose own name ends like this may still be deleted.
+            Self::Messages(_) => "GET, HEAD, POST, DELETE",
             Self::Tickets => "POST",
             Self::Topic(_) | Self::Connection(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
@@ -75,6 +87,9 @@ mod tests {
             ("/topics//", Some(Route::Topic("/"))),
             ("//", None),
             ("/health//", None),
+            ("/topics/a/messages", Some(Route::Messages("a"))),
+            ("/topics/a/b/messages/", Some(Route::Messages("a/b"))),
+            ("/topics/messages", Some(Route::Topic("messages"))),
             ("/topicsx", None),
             ("*", None),
         ] {

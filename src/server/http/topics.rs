@@ -91,10 +91,9 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
     }
 }
 
-/// The `name` in the body of a request, checked.
-async fn read_name(core: &Core, body: &mut RequestBody) -> Result<TopicName<'static>, Answer> {
-    let bytes_max = core.config().http_body_bytes_max;
-    let body = body.read(bytes_max).await.map_err(|why| match why {
+/// The answer to a body that could not be read.
+pub(super) fn unread(why: &Unread, bytes_max: usize) -> Answer {
+    match why {
         Unread::TooLong => error(
             StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::MessageTooLarge,
@@ -106,7 +105,14 @@ async fn read_name(core: &Core, body: &mut RequestBody) -> Result<TopicName<'sta
             "the body did not come within READ_TIMEOUT_SEC",
         ),
         Unread::Broken => bad_request("the body could not be read"),
-    })?;
+    }
+}
+
+/// The `name` in the body of a request, checked.
+async fn read_name(core: &Core, body: &mut RequestBody) -> Result<TopicName<'static>, Answer> {
+    let bytes_max = core.config().http_body_bytes_max;
+    let read = body.read(bytes_max).await;
+    let body = read.map_err(|why| unread(&why, bytes_max))?;
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&body)
         .map_err(|failed| bad_request(&format!("the body is not a JSON object: {failed}")))?;
     let name = match fields.get("name").map(|value| value.get()) {
@@ -188,7 +194,7 @@ pub(super) async fn show(http: &Http, path: &str, query: &str, grant: &Grant) ->
     forbidden.map_or_else(not_found, |text| access::forbidden(&text))
 }
 
-fn not_found() -> Answer {
+pub(super) fn not_found() -> Answer {
     error(
         StatusCode::NOT_FOUND,
         ErrorCode::TopicNotFound,

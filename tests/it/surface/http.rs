@@ -19,7 +19,7 @@ const METHODS: [&str; 10] = [
 const OPEN: [&str; 4] = ["/", "/health", "/ready", "/metrics"];
 
 /// Everything else that is there or may once be, and ways to write it that a guard might take for something open.
-const CLOSED: [&str; 34] = [
+const CLOSED: [&str; 36] = [
     "/stats",
     "/stats/",
     "/stats?/health",
@@ -33,6 +33,8 @@ const CLOSED: [&str; 34] = [
     "/topics/absent-topic",
     "/topics/hidden-topic/subscribers",
     "/topics/hidden-topic/events",
+    "/topics/hidden-topic/messages",
+    "/topics/absent-topic/messages?last=1",
     "/topics/hidden-topic/publish",
     "/topics/hidden-topic/messages",
     "/topics/../health",

@@ -1,0 +1,139 @@
+//! Messages that came over HTTP: all of them or none, one behind the other, and not more in one turn
+//! than rings can take. While some are left, the shard takes nothing else from its inbox.
+
+use tokio::sync::oneshot;
+
+use super::super::delivery::{Item, Refusal};
+use super::super::request::{Posted, Recalled, Receipt, Receipts, Replay};
+use super::super::table::Slot;
+use super::{Shard, Told};
+use crate::protocol::post::Post;
+use crate::protocol::time::{Moment, Timestamp};
+
+/// Messages of which some are still to be accepted.
+#[derive(Debug)]
+pub(super) struct Posting {
+    place: usize,
+    messages: Vec<Post>,
+    receipts: Vec<Receipt>,
+    read_at: Moment,
+    reply: oneshot::Sender<Result<Receipts, Refusal>>,
+}
+
+impl Shard {
+    /// Begins to accept messages, or says why not.
+    pub(super) fn post(&mut self, posted: Posted, ts: Timestamp) {
+        let found = if self.must_refuse {
+            Err(Refusal::NoMemory)
+        } else {
+            self.find_or_create(&posted.topic)
+        };
+        match found {
+            Ok(place) => {
+                self.posting = Some(Posting {
+                    place,
+                    receipts: Vec::with_capacity(posted.messages.len()),
+                    messages: posted.messages,
+                    read_at: posted.read_at,
+                    reply: posted.reply,
+                });
+                self.go_on_posting(ts);
+            }
+            Err(refusal) => self.told.push(Told::Posted(posted.reply, Err(refusal))),
+        }
+    }
+
+    /// Accepts as many as one turn may, and answers behind the last.
+    pub(super) fn go_on_posting(&mut self, ts: Timestamp) {
+        let Some(mut posting) = self.posting.take() else {
+            return;
+        };
+        let Some(slot) = self.table.slot(posting.place) else {
+            return;
+        };
+        let done = posting.receipts.len();
+        let (mut bytes, mut fresh) = (0, Vec::new());
+        for message in posting.messages.get(done..).unwrap_or_default() {
+            if fresh.len() >= self.limits.turn_topic_events_max
+                || bytes >= self.limits.turn_bytes_max
+            {
+                break;
+            }
+            let known = message
+                .once
+                .then(|| {
+                    let earlier = fresh
+                        .iter()
+                        .position(|other: &&Post| other.id.eq_ignore_ascii_case(&message.id));
+                    let earlier = earlier.map(|index| slot.topic.seq() + index as u64 + 1);
+                    slot.topic.seq_of(&message.id).or(earlier)
+                })
+                .flatten();
+            let next = slot.topic.seq() + fresh.len() as u64 + 1;
+            if known.is_none() {
+                bytes += message.payload.len();
+                fresh.push(message);
+            }
+            posting.receipts.push(Receipt {
+                id: message.id.clone(),
+                seq: known.unwrap_or(next),
+                matched: 0,
+                is_duplicate: known.is_some(),
+            });
+        }
+        let outgoing = &mut self.outgoing;
+        let mut accepted = posting
+            .receipts
+            .iter_mut()
+            .skip(done)
+            .filter(|receipt| !receipt.is_duplicate);
+        slot.topic.publish(
+            fresh
+                .iter()
+                .map(|message| (&*message.id, &*message.payload)),
+            ts,
+            posting.read_at,
+            self.limits.run_events_max,
+            |outcome| {
+                if let Some(receipt) = accepted.next() {
+                    (receipt.seq, receipt.matched) = (outcome.seq, outcome.matched);
+                }
+            },
+            |core, run, to| {
+                if let Some(items) = outgoing.get_mut(core) {
+                    items.push(Item::Events { run, to });
+                }
+            },
+        );
+        self.bound_histories(posting.place);
+        if posting.receipts.len() < posting.messages.len() {
+            self.posting = Some(posting);
+        } else if let Some(Slot { topic, .. }) = self.table.slot(posting.place) {
+            let receipts = Receipts {
+                topic: std::sync::Arc::clone(topic.entry()),
+                messages: posting.receipts,
+            };
+            self.told.push(Told::Posted(posting.reply, Ok(receipts)));
+        }
+    }
+
+    /// What a topic keeps of what is wanted.
+    pub(super) fn recall(&mut self, name: &str, wanted: &Replay) -> Option<Recalled> {
+        let place = self.table.find(name)?;
+        let topic = &self.table.slot(place)?.topic;
+        let (events, recovered) = match wanted {
+            Replay::None => (None, None),
+            Replay::Last(wanted) => (topic.newest(*wanted), None),
+            Replay::Since { epoch, seq } => {
+                let (events, recovered) = topic.since(epoch, *seq);
+                (events, Some(recovered))
+            }
+        };
+        Some(Recalled {
+            topic: std::sync::Arc::clone(topic.entry()),
+            seq: topic.seq(),
+            recovered,
+            events,
+        })
+    }
+}
