@@ -6,7 +6,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
 use super::fields;
 
 /// Messages in one body at most.
@@ -127,7 +126,7 @@ fn message(json: &str, index: Option<usize>, limits: PostLimits) -> Result<Post,
         Some(id) => {
             let id = fields::string(id.get()).ok_or_else(|| bad("id must be a string".into()))?;
             if Uuid::try_parse(&id).is_err() {
-                return Err(bad(MESSAGE_ID_NOT_UUID_TEXT.into()));
+                return Err(bad("id must be a valid UUID".into()));
             }
             id.into_owned()
         }
