@@ -208,6 +208,11 @@ impl Booked {
         }
     }
 
+    /// Whether more is kept than may be, by whomever.
+    pub fn is_over(&self) -> bool {
+        self.budget.is_over()
+    }
+
     /// Books `bytes` in the place of what was booked.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {

@@ -39,7 +39,8 @@ impl Bell {
 #[derive(Debug)]
 pub struct Inbox {
     requests: ArrayQueue<Request>,
-    /// Connections that were refused. Bounded by the number of connections.
+    /// Wakers of connections that were refused: one for each time that one was polled since the
+    /// shard has last made room, which is about once for a flush of its core.
     refused: SegQueue<Waker>,
     bell: std::sync::Arc<Bell>,
 }

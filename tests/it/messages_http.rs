@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
-use crate::harness::http::Response;
+use crate::harness::eventually;
+use crate::harness::http::{Response, Rest};
 use crate::harness::json::number;
 use crate::harness::keys::{KeyFile, call, create, key};
 
@@ -307,4 +308,43 @@ async fn other_methods_are_told_what_is_allowed() {
     assert_eq!(answer.header("allow"), Some("GET, HEAD, POST, DELETE"));
     let head = broker.request("HEAD", "/topics/t/messages", &[], "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn bodies_on_their_way_are_bounded_by_the_budget() {
+    let broker = Broker::start(&[("MEMORY_BUDGET", "16MiB"), ("READ_TIMEOUT_SEC", "60")]);
+    broker.create_topic("t").await;
+    let before = broker.resident_kib();
+    let head = "POST /topics/t/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+    let half = [head.as_bytes(), &vec![b' '; 900_000]].concat();
+    let mut waiting = Vec::new();
+    for _ in 0..60 {
+        let mut rest = Rest::open(&broker).await;
+        rest.wire.offer(&half).await;
+        waiting.push(rest);
+    }
+    // There is room for 18 of them; whose part comes last finds none.
+    let mut refused = 0;
+    for rest in &mut waiting {
+        let answer = tokio::time::timeout(
+            std::time::Duration::from_millis(200),
+            rest.response("a refusal"),
+        );
+        if let Ok(answer) = answer.await {
+            assert_eq!(answer.status, 503, "{}", answer.body);
+            assert_eq!(answer.json()["code"], "LIMIT_EXCEEDED");
+            refused += 1;
+        }
+    }
+    assert!(refused >= 42, "{refused} of 60");
+    let grown = broker.resident_kib().saturating_sub(before);
+    assert!(grown < 40 * 1024, "{grown} KiB more");
+    drop(waiting);
+    eventually("room again", async || {
+        let stats = broker.get("/stats").await.json();
+        stats["totals"]["memory"]["kinds"]["input"] == 0
+    })
+    .await;
+    let answer = post(&broker, "t", r#"{"payload":1}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
 }

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::{Body, Bytes, Incoming};
+use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 
 use super::patience::within;
+use crate::budget::Booked;
 
 /// How much of a body is read for nothing: as much as Go's server, behind which clients expect to
 /// keep their connection.
@@ -32,6 +33,8 @@ pub(super) enum Unread {
     TooLong,
     TooSlow,
     Broken,
+    /// `MEMORY_BUDGET` is used up.
+    NoMemory,
 }
 
 impl RequestBody {
@@ -48,21 +51,45 @@ impl RequestBody {
         self.incoming.is_end_stream()
     }
 
-    /// All of it, if it has no more than `bytes_max`.
-    pub(super) async fn read(&mut self, bytes_max: usize) -> Result<Bytes, Unread> {
+    /// All of it, if it has no more than `bytes_max`. What has come is booked.
+    pub(super) async fn read(
+        &mut self,
+        bytes_max: usize,
+        booked: &mut Booked,
+    ) -> Result<Vec<u8>, Unread> {
         if self.incoming.size_hint().lower() > bytes_max as u64 {
             return Err(Unread::TooLong);
         }
         self.is_left = false;
-        let reading = Limited::new(&mut self.incoming, bytes_max).collect();
-        let why = match within(self.timeout, reading).await {
-            Some(Ok(body)) => return Ok(body.to_bytes()),
-            Some(Err(failed)) if failed.is::<LengthLimitError>() => return Err(Unread::TooLong),
-            Some(Err(_)) => Unread::Broken,
-            None => Unread::TooSlow,
+        let incoming = &mut self.incoming;
+        let reading = async {
+            // Parts as they came: a buffer that doubles leaves its halves with the allocator.
+            let (mut parts, mut bytes) = (Vec::new(), 0);
+            while let Some(frame) = incoming.frame().await {
+                let frame = frame.map_err(|_| Unread::Broken)?;
+                let Ok(part) = frame.into_data() else {
+                    continue;
+                };
+                bytes += part.len();
+                if bytes > bytes_max {
+                    return Err(Unread::TooLong);
+                }
+                parts.push(part);
+                booked.set(bytes);
+                if booked.is_over() {
+                    return Err(Unread::NoMemory);
+                }
+            }
+            Ok(parts.concat())
         };
-        self.is_left = true;
-        Err(why)
+        let read = within(self.timeout, reading).await;
+        let read = read.unwrap_or(Err(Unread::TooSlow));
+        // What is only too long is read to its end before the answer leaves.
+        self.is_left = matches!(
+            read,
+            Err(Unread::Broken | Unread::TooSlow | Unread::NoMemory)
+        );
+        read
     }
 
     /// Throws away what is left. Whether the end was reached, and the connection can go on.

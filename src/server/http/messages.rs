@@ -13,7 +13,7 @@ use super::answer::{Answer, AnswerBody, bad_request, error, json, json_bytes, un
 use super::body::RequestBody;
 use super::caller::Caller;
 use super::listing::{Listing, Made, Step, Turns};
-use super::topics::{ask, not_found, unread};
+use super::topics::{ask, book_input, not_found, unread};
 use super::{Http, is_draining};
 use crate::access::grant::{Grant, Right};
 use crate::broker::inbox::Inbox;
@@ -98,7 +98,8 @@ pub(super) async fn post(
         return unavailable(config.reconnect_spread);
     }
     let bytes_max = config.publish_body_bytes_max;
-    let bytes = match body.read(bytes_max).await {
+    let mut booked = book_input(core);
+    let bytes = match body.read(bytes_max, &mut booked).await {
         Ok(bytes) => bytes,
         Err(why) => return unread(&why, bytes_max),
     };
@@ -114,6 +115,8 @@ pub(super) async fn post(
         Ok(posts) => posts,
         Err(bad) => return refused(&bad),
     };
+    // Until they are answered: the body, and what was read out of it.
+    booked.set(2 * bytes.capacity());
     // The request was counted as one.
     let further = posts.messages.len() as u64 - 1;
     if let Some(refusal) = caller.are_too_many(process, grant, further) {

@@ -16,6 +16,7 @@ use super::{Http, connections, is_draining};
 use crate::access::grant::{Grant, Right};
 use crate::broker::inbox::Inbox;
 use crate::broker::request::{Created, Description, Request as ShardRequest};
+use crate::budget::{Booked, Kind};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::{TopicName, TopicNameError};
@@ -91,6 +92,12 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
     }
 }
 
+/// What a body that is read is booked as.
+pub(super) fn book_input(core: &Core) -> Booked {
+    let budget = Arc::clone(&core.process().budget);
+    Booked::new(budget, core.local.index, Kind::Input, 0)
+}
+
 /// The answer to a body that could not be read.
 pub(super) fn unread(why: &Unread, bytes_max: usize) -> Answer {
     match why {
@@ -105,13 +112,19 @@ pub(super) fn unread(why: &Unread, bytes_max: usize) -> Answer {
             "the body did not come within READ_TIMEOUT_SEC",
         ),
         Unread::Broken => bad_request("the body could not be read"),
+        Unread::NoMemory => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::LimitExceeded,
+            "no room for the body: the memory budget is used up (MEMORY_BUDGET)",
+        ),
     }
 }
 
 /// The `name` in the body of a request, checked.
 async fn read_name(core: &Core, body: &mut RequestBody) -> Result<TopicName<'static>, Answer> {
     let bytes_max = core.config().http_body_bytes_max;
-    let read = body.read(bytes_max).await;
+    let mut booked = book_input(core);
+    let read = body.read(bytes_max, &mut booked).await;
     let body = read.map_err(|why| unread(&why, bytes_max))?;
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(&body)
         .map_err(|failed| bad_request(&format!("the body is not a JSON object: {failed}")))?;
