@@ -187,7 +187,7 @@ fn publish<'a>(
         id,
         payload,
         ack: ack(fields.ack)?,
-        once: switch("message.once", once)?.unwrap_or(false),
+        once: self::once(once)?,
     })
 }
 
@@ -229,15 +229,18 @@ fn replay<'a>(fields: &Fields<'a>) -> Result<Replay<'a>, Text> {
 }
 
 fn ack(json: Option<&str>) -> Result<bool, Text> {
-    Ok(switch("ack", json)?.unwrap_or(true))
+    match json {
+        None | Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err("ack must be true or false".into()),
+    }
 }
 
-fn switch(name: &str, json: Option<&str>) -> Result<Option<bool>, Text> {
+fn once(json: Option<&str>) -> Result<bool, Text> {
     match json {
-        None => Ok(None),
-        Some("true") => Ok(Some(true)),
-        Some("false") => Ok(Some(false)),
-        Some(_) => Err(format!("{name} must be true or false").into()),
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err("message.once must be true or false".into()),
     }
 }
 

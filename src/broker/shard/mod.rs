@@ -131,11 +131,14 @@ impl Shard {
         self.table.now = ts;
         self.must_refuse = self.shared.budget.is_over() && !self.relieve();
         let (mut events, mut bytes) = (0, 0);
-        self.go_on_posting(ts);
-        for _ in 0..self.limits.turn_requests_max {
+        let mut requests_max = self.limits.turn_requests_max;
+        if self.posting.is_some() {
+            self.go_on_posting(ts);
             if self.posting.is_some() {
-                break;
+                requests_max = 0;
             }
+        }
+        for _ in 0..requests_max {
             let Some(request) = self.inbox.pop() else {
                 break;
             };
@@ -152,6 +155,9 @@ impl Shard {
             } else {
                 self.accept_waiting(ts);
                 self.handle(request, ts);
+                if self.posting.is_some() {
+                    break;
+                }
             }
         }
         self.accept_waiting(ts);
