@@ -1,46 +1,82 @@
-//! Which ids a topic keeps, for publishers that repeat what they are not sure of. Only a topic that
-//! was asked has it.
+//! Which ids a topic has, for publishers that repeat what they are not sure of.
+
+use std::sync::Arc;
 
 use ahash::AHashMap;
 use uuid::Uuid;
 
+use super::directory::TopicEntry;
+use crate::budget::{Booked, Kind};
+
 /// Ids that may be known beside twice those that were left before any is forgotten.
 const SPARE: usize = 64;
 
-/// See the module.
+/// What one id takes in the map, its rounding included.
+const ID_BYTES: usize = 48;
+
+/// Sequence numbers by the value of the id: two ways of writing a UUID are one id.
 #[derive(Debug, Default)]
-pub(crate) struct Ids {
-    /// By the id's value: two ways of writing a UUID are one id.
-    seqs: AHashMap<u128, u64>,
-    /// How many were left when some were forgotten last.
-    left: usize,
-}
+pub(crate) struct Ids(AHashMap<u128, u64>);
 
 impl Ids {
-    /// A message with this id has this sequence number, and what is before `oldest` is not kept any
-    /// more. Of several the first that is kept counts.
+    /// A message with this id has this sequence number, unless one that is not before `oldest` has
+    /// the id already: of several the first counts.
     pub(crate) fn note(&mut self, id: &str, seq: u64, oldest: u64) {
-        let Ok(id) = Uuid::try_parse(id) else {
-            return;
-        };
-        let known = self.seqs.entry(id.as_u128()).or_insert(seq);
-        if *known < oldest {
-            *known = seq;
-        }
-        if self.seqs.len() > 2 * self.left + SPARE {
-            self.seqs.retain(|_, seq| *seq >= oldest);
-            self.left = self.seqs.len();
+        if let Ok(id) = Uuid::try_parse(id) {
+            let known = self.0.entry(id.as_u128()).or_insert(seq);
+            if *known < oldest {
+                *known = seq;
+            }
         }
     }
 
-    /// The first message with this id, which may not be kept any more.
+    /// The message with this id.
     pub(crate) fn seq_of(&self, id: &str) -> Option<u64> {
-        self.seqs.get(&Uuid::try_parse(id).ok()?.as_u128()).copied()
+        self.0.get(&Uuid::try_parse(id).ok()?.as_u128()).copied()
+    }
+}
+
+/// The ids that a topic keeps. Only a topic that was asked has them.
+#[derive(Debug)]
+pub(crate) struct KeptIds {
+    ids: Ids,
+    /// How many were left when some were forgotten last.
+    left: usize,
+    booked: Booked,
+}
+
+impl KeptIds {
+    /// None yet, of the topic `entry`.
+    pub(crate) fn new(entry: &TopicEntry) -> Self {
+        let budget = Arc::clone(&entry.budget);
+        Self {
+            ids: Ids::default(),
+            left: 0,
+            booked: Booked::new(budget, entry.shard, Kind::Topics, 0),
+        }
+    }
+
+    /// As [`Ids::note`]; what is before `oldest` is not kept any more, and forgotten in time.
+    pub(crate) fn note(&mut self, id: &str, seq: u64, oldest: u64) {
+        self.ids.note(id, seq, oldest);
+        let ids = &mut self.ids.0;
+        if ids.len() > 2 * self.left + SPARE {
+            ids.retain(|_, seq| *seq >= oldest);
+            self.left = ids.len();
+            ids.shrink_to(2 * self.left + SPARE);
+        }
+        self.booked.set(ids.capacity() * ID_BYTES);
+    }
+
+    /// The first message with this id, if it is not before `oldest`.
+    pub(crate) fn seq_of(&self, id: &str, oldest: u64) -> Option<u64> {
+        self.ids.seq_of(id).filter(|seq| *seq >= oldest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::directory::tests::entry;
     use super::*;
 
     fn id(number: u128) -> String {
@@ -49,16 +85,26 @@ mod tests {
 
     #[test]
     fn the_first_that_is_kept_counts_and_the_others_are_forgotten() {
-        let mut ids = Ids::default();
+        let topic = entry("t");
+        let mut ids = KeptIds::new(&topic);
         ids.note(&id(1), 1, 1);
         ids.note(&id(1), 2, 1);
-        assert_eq!(ids.seq_of(&id(1)), Some(1));
+        assert_eq!(ids.seq_of(&id(1), 1), Some(1));
         ids.note(&id(1), 3, 2);
-        assert_eq!(ids.seq_of(&id(1).to_uppercase()), Some(3));
+        assert_eq!(ids.seq_of(&id(1).to_uppercase(), 2), Some(3));
+        assert_eq!(
+            ids.seq_of(&Uuid::from_u128(1).simple().to_string(), 2),
+            Some(3)
+        );
+        assert_eq!(ids.seq_of(&id(1), 4), None);
         for seq in 4..100_000_u64 {
             ids.note(&id(seq.into()), seq, seq.saturating_sub(99));
-            assert!(ids.seqs.len() <= 2 * 100 + SPARE + 1);
+            assert!(ids.ids.0.len() <= 2 * 100 + SPARE + 1);
+            assert!(topic.budget.bytes(Kind::Topics) <= 1024 * ID_BYTES);
         }
-        assert_eq!(ids.seq_of(&id(99_999)), Some(99_999));
+        assert_eq!(ids.seq_of(&id(99_999), 99_900), Some(99_999));
+        assert!(topic.budget.bytes(Kind::Topics) >= 100 * ID_BYTES);
+        drop(ids);
+        assert_eq!(topic.budget.bytes(Kind::Topics), 0);
     }
 }

@@ -9,7 +9,8 @@ use super::ConnectionId;
 use super::RUN_EVENTS_LIMIT;
 use super::directory::{Audience, TopicEntry};
 use super::history::History;
-use super::ids::Ids;
+use super::ids::{Ids, KeptIds};
+use super::request::Replay;
 use super::ring::{Fetch, Piece};
 use super::run::{RUN_BYTES_MAX, Run};
 use super::subscribers::Subscribers;
@@ -30,7 +31,7 @@ pub(crate) struct Topic {
     history: History,
     subscribers: Subscribers,
     /// Made when somebody asks first whether an id is kept.
-    ids: Option<Box<Ids>>,
+    ids: Option<Box<KeptIds>>,
 }
 
 impl Topic {
@@ -117,11 +118,16 @@ impl Topic {
         Run::new(frames, ends, first_seq, read_at, Arc::clone(&self.entry))
     }
 
-    /// The sequence number of the first message with this id that is kept.
-    pub(crate) fn seq_of(&mut self, id: &str) -> Option<u64> {
+    /// The sequence number of the first message with this id that is kept, or that is to be accepted
+    /// `earlier` than the one in question.
+    pub(crate) fn seq_of(&mut self, id: &str, earlier: &Ids) -> Option<u64> {
+        self.kept_seq_of(id).or_else(|| earlier.seq_of(id))
+    }
+
+    fn kept_seq_of(&mut self, id: &str) -> Option<u64> {
         let oldest = self.history.oldest()?;
         let ids = self.ids.get_or_insert_with(|| {
-            let mut ids = Box::new(Ids::default());
+            let mut ids = Box::new(KeptIds::new(&self.entry));
             for (seq, frame) in self.history.each() {
                 if let Some(id) = self.entry.template.id(frame) {
                     ids.note(id, seq, oldest);
@@ -129,7 +135,7 @@ impl Topic {
             }
             ids
         });
-        ids.seq_of(id).filter(|seq| *seq >= oldest)
+        ids.seq_of(id, oldest)
     }
 
     /// Hands `run` to every core that has subscribers.
@@ -201,8 +207,20 @@ impl Topic {
         self.subscribers.publish(&self.entry);
     }
 
+    /// What is kept of what is wanted, and, where that was asked, whether nothing is missing.
+    pub(crate) fn replay(&self, wanted: &Replay) -> (Option<Fetch>, Option<bool>) {
+        match wanted {
+            Replay::None => (None, None),
+            Replay::Last(wanted) => (self.newest(*wanted), None),
+            Replay::Since { epoch, seq } => {
+                let (events, recovered) = self.since(epoch, *seq);
+                (events, Some(recovered))
+            }
+        }
+    }
+
     /// The newest `wanted` events that are kept.
-    pub(crate) fn newest(&self, wanted: u64) -> Option<Fetch> {
+    fn newest(&self, wanted: u64) -> Option<Fetch> {
         let oldest = self.history.oldest()?;
         let first = (self.seq + 1).saturating_sub(wanted).max(oldest);
         self.fetch_from(first)
@@ -210,7 +228,7 @@ impl Topic {
 
     /// What is kept after sequence number `seq` of `epoch`, and whether nothing is missing.
     /// Everything that is kept, if something is.
-    pub(crate) fn since(&self, epoch: &str, seq: u64) -> (Option<Fetch>, bool) {
+    fn since(&self, epoch: &str, seq: u64) -> (Option<Fetch>, bool) {
         let oldest = self.history.oldest().unwrap_or(self.seq + 1);
         let is_recovered = *epoch == *self.entry.epoch && seq <= self.seq && seq + 1 >= oldest;
         let first = if is_recovered { seq + 1 } else { oldest };

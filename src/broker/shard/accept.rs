@@ -2,6 +2,7 @@
 //! that consecutive messages of a topic become one run.
 
 use super::super::delivery::{Item, Outcome, Refusal, Said};
+use super::super::ids::Ids;
 use super::super::request::Publishes;
 use super::super::table::Slot;
 use super::super::topic::Accepted;
@@ -80,7 +81,7 @@ impl Shard {
         self.batches = batches;
     }
 
-    pub(super) fn accept_topic(&mut self, place: usize, ts: Timestamp) {
+    fn accept_topic(&mut self, place: usize, ts: Timestamp) {
         let Self {
             table,
             batches,
@@ -137,29 +138,24 @@ impl Shard {
 /// in front of it.
 fn leave_out_duplicates(slot: &mut Slot, batches: &mut [Batch]) {
     let Slot { topic, waiting, .. } = slot;
-    let newest = topic.seq();
-    let mut fresh: Vec<(usize, usize)> = Vec::with_capacity(waiting.len());
-    for (batch, index) in waiting.drain(..) {
-        let id_of = |&(batch, index): &(usize, usize)| {
-            let publishes = &batches.get(batch)?.publishes;
-            let item = publishes.items.get(index)?;
-            Some((publishes.id(item), item.once))
+    let (mut next, mut earlier) = (topic.seq() + 1, Ids::default());
+    waiting.retain(|&(batch, index)| {
+        let Some(batch) = batches.get_mut(batch) else {
+            return true;
         };
-        let known = id_of(&(batch, index)).and_then(|(id, once)| {
-            let earlier = || {
-                let is_it = |other| id_of(other).is_some_and(|(of, _)| of.eq_ignore_ascii_case(id));
-                let place = fresh.iter().position(is_it)?;
-                Some(newest + place as u64 + 1)
-            };
-            once.then(|| topic.seq_of(id).or_else(earlier)).flatten()
-        });
-        let outcome = batches
-            .get_mut(batch)
-            .and_then(|batch| batch.outcomes.get_mut(index));
-        match (known, outcome) {
-            (Some(seq), Some(outcome)) => *outcome = Outcome::Duplicate { seq },
-            _ => fresh.push((batch, index)),
+        let publishes = &batch.publishes;
+        let (Some(item), Some(outcome)) =
+            (publishes.items.get(index), batch.outcomes.get_mut(index))
+        else {
+            return true;
+        };
+        let id = publishes.id(item);
+        if let Some(seq) = item.once.then(|| topic.seq_of(id, &earlier)).flatten() {
+            *outcome = Outcome::Duplicate { seq };
+            return false;
         }
-    }
-    *waiting = fresh;
+        earlier.note(id, next, 0);
+        next += 1;
+        true
+    });
 }

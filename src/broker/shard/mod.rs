@@ -308,14 +308,7 @@ impl Shard {
                 };
             }
         };
-        let (wanted, recovered) = match replay {
-            Replay::None => (None, None),
-            Replay::Last(wanted) => (slot.topic.newest(*wanted), None),
-            Replay::Since { epoch, seq } => {
-                let (wanted, recovered) = slot.topic.since(epoch, *seq);
-                (wanted, Some(recovered))
-            }
-        };
+        let (wanted, recovered) = slot.topic.replay(replay);
         let replay = wanted.map(|wanted| {
             let piece = is_inline.then(|| slot.topic.piece(&wanted));
             (piece, wanted)

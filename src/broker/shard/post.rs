@@ -1,9 +1,12 @@
 //! Messages that came over HTTP: all of them or none, one behind the other, and not more in one turn
 //! than rings can take. While some are left, the shard takes nothing else from its inbox.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::super::delivery::{Item, Refusal};
+use super::super::ids::Ids;
 use super::super::request::{Posted, Recalled, Receipt, Receipts, Replay};
 use super::super::table::Slot;
 use super::{Shard, Told};
@@ -53,6 +56,7 @@ impl Shard {
         };
         let done = posting.receipts.len();
         let (mut bytes, mut fresh) = (0, Vec::new());
+        let (mut next, mut earlier) = (slot.topic.seq() + 1, Ids::default());
         for message in posting.messages.get(done..).unwrap_or_default() {
             if fresh.len() >= self.limits.turn_topic_events_max
                 || bytes >= self.limits.turn_bytes_max
@@ -61,25 +65,20 @@ impl Shard {
             }
             let known = message
                 .once
-                .then(|| {
-                    let earlier = fresh
-                        .iter()
-                        .position(|other: &&Post| other.id.eq_ignore_ascii_case(&message.id));
-                    let earlier = earlier.map(|index| slot.topic.seq() + index as u64 + 1);
-                    slot.topic.seq_of(&message.id).or(earlier)
-                })
-                .flatten();
-            let next = slot.topic.seq() + fresh.len() as u64 + 1;
-            if known.is_none() {
-                bytes += message.payload.len();
-                fresh.push(message);
-            }
+                .then(|| slot.topic.seq_of(&message.id, &earlier));
+            let known = known.flatten();
             posting.receipts.push(Receipt {
                 id: message.id.clone(),
                 seq: known.unwrap_or(next),
                 matched: 0,
                 is_duplicate: known.is_some(),
             });
+            if known.is_none() {
+                earlier.note(&message.id, next, 0);
+                next += 1;
+                bytes += message.payload.len();
+                fresh.push(message);
+            }
         }
         let outgoing = &mut self.outgoing;
         let mut accepted = posting
@@ -110,7 +109,7 @@ impl Shard {
             self.posting = Some(posting);
         } else if let Some(Slot { topic, .. }) = self.table.slot(posting.place) {
             let receipts = Receipts {
-                topic: std::sync::Arc::clone(topic.entry()),
+                topic: Arc::clone(topic.entry()),
                 messages: posting.receipts,
             };
             self.told.push(Told::Posted(posting.reply, Ok(receipts)));
@@ -121,16 +120,9 @@ impl Shard {
     pub(super) fn recall(&mut self, name: &str, wanted: &Replay) -> Option<Recalled> {
         let place = self.table.find(name)?;
         let topic = &self.table.slot(place)?.topic;
-        let (events, recovered) = match wanted {
-            Replay::None => (None, None),
-            Replay::Last(wanted) => (topic.newest(*wanted), None),
-            Replay::Since { epoch, seq } => {
-                let (events, recovered) = topic.since(epoch, *seq);
-                (events, Some(recovered))
-            }
-        };
+        let (events, recovered) = topic.replay(wanted);
         Some(Recalled {
-            topic: std::sync::Arc::clone(topic.entry()),
+            topic: Arc::clone(topic.entry()),
             seq: topic.seq(),
             recovered,
             events,
