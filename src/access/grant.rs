@@ -291,29 +291,29 @@ impl Holder {
 
     /// Why it holds no longer at `now_ms`, if that is so.
     pub fn end(&self, now_ms: u64) -> Option<End> {
+        self.end_of(&self.rights.load(), || now_ms)
+    }
+
+    /// The clock is looked at only where the key ends by itself.
+    fn end_of(&self, rights: &Rights, now_ms: impl FnOnce() -> u64) -> Option<End> {
         if self.is_withdrawn.load(Ordering::Relaxed) {
             return Some(End::Withdrawn);
         }
-        let expires = self.rights.load().expires_ms;
-        expires
-            .is_some_and(|expires| expires <= now_ms)
-            .then_some(End::Expired)
+        let expires = rights.expires_ms?;
+        (expires <= now_ms()).then_some(End::Expired)
     }
 
-    /// Why a command is not carried out; asked once for each. The time in milliseconds of the Unix
-    /// clock is looked at only where the key ends by itself.
+    /// Why a command is not carried out; asked once for each. `now_ms` is the time in milliseconds of
+    /// the Unix clock.
     pub fn denial(
         &self,
         right: Right,
         topic: &str,
         now_ms: impl FnOnce() -> u64,
     ) -> Option<Denial> {
-        if self.is_withdrawn.load(Ordering::Relaxed) {
-            return Some(Denial::Ended(End::Withdrawn));
-        }
         let rights = self.rights.load();
-        if rights.expires_ms.is_some_and(|expires| expires <= now_ms()) {
-            return Some(Denial::Ended(End::Expired));
+        if let Some(end) = self.end_of(&rights, now_ms) {
+            return Some(Denial::Ended(end));
         }
         (!rights.has(right, topic)).then(|| Denial::Forbidden(self.refusal(right, topic)))
     }

@@ -17,7 +17,7 @@ use crate::connection::{Connection, Sort};
 use crate::roster::Entry;
 
 /// Connections that are looked at in one go: some tens of microseconds.
-const LOOKS_MAX: usize = 512;
+const LOOKS_MAX: u32 = 512;
 
 /// Topics that are named of one connection.
 const TOPICS_MAX: usize = 1000;
@@ -87,16 +87,11 @@ pub(super) async fn take(core: Rc<Core>, census: Census) {
     };
     match &census.among {
         None => {
-            let mut first = 0;
-            while first < core.table.places() {
-                let next = (first + LOOKS_MAX).min(core.table.places());
-                for slot in first..next {
-                    let connection = u32::try_from(slot)
-                        .ok()
-                        .and_then(|slot| core.table.at(slot));
-                    if let Some(connection) = connection {
-                        largest.look_at(&connection);
-                    }
+            let mut first = 0_u32;
+            while (first as usize) < core.table.places() {
+                let next = first.saturating_add(LOOKS_MAX);
+                for connection in (first..next).filter_map(|slot| core.table.at(slot)) {
+                    largest.look_at(&connection);
                 }
                 first = next;
                 tokio::task::yield_now().await;

@@ -73,6 +73,16 @@ impl Mailbox {
         self.bell.ring();
     }
 
+    /// Leaves a letter that is answered, and gives what takes the answer.
+    pub fn ask<T>(
+        &self,
+        letter: impl FnOnce(oneshot::Sender<T>) -> Letter,
+    ) -> oneshot::Receiver<T> {
+        let (reply, answer) = oneshot::channel();
+        self.send(letter(reply));
+        answer
+    }
+
     /// Wakes the core: something that all see has changed.
     pub(super) fn wake(&self) {
         self.bell.ring();

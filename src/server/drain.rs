@@ -93,13 +93,8 @@ async fn drain(process: &Process, mailboxes: &[Mailbox], ending: &Ending) {
 }
 
 async fn to_all(mailboxes: &[Mailbox], letter: impl Fn(oneshot::Sender<()>) -> Letter) {
-    let mut answers = Vec::new();
-    for mailbox in mailboxes {
-        let (done, answered) = oneshot::channel();
-        mailbox.send(letter(done));
-        answers.push(answered);
-    }
-    for answered in answers {
-        drop(answered.await);
+    let answers: Vec<_> = mailboxes.iter().map(|to| to.ask(&letter)).collect();
+    for answer in answers {
+        drop(answer.await);
     }
 }

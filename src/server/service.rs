@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::core::mailbox::{Letter, Mailbox};
@@ -30,14 +29,9 @@ pub(super) async fn watch(mailboxes: Arc<[Mailbox]>) {
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let mut answers = Vec::new();
-        for mailbox in mailboxes.iter() {
-            let (reply, answered) = oneshot::channel();
-            mailbox.send(Letter::Ping(reply));
-            answers.push(answered);
-        }
-        for (core, mut answered) in answers.into_iter().enumerate() {
-            while timeout(period, &mut answered).await.is_err() {
+        let answers: Vec<_> = mailboxes.iter().map(|to| to.ask(Letter::Ping)).collect();
+        for (core, mut answer) in answers.into_iter().enumerate() {
+            while timeout(period, &mut answer).await.is_err() {
                 tracing::error!(core, "does not answer; the service manager is told nothing");
             }
         }

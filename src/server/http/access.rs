@@ -36,8 +36,9 @@ struct KeyErrorBody {
 /// What is wrong with a key or token.
 #[derive(Clone, Serialize)]
 pub(super) struct KeyError {
+    /// It was not looked at, and may be after so long.
     #[serde(skip)]
-    status: StatusCode,
+    wait: Option<Duration>,
     code: &'static str,
     message: Cow<'static, str>,
 }
@@ -50,7 +51,7 @@ impl KeyError {
 
     const fn new(code: ErrorCode, message: &'static str) -> Self {
         Self {
-            status: StatusCode::UNAUTHORIZED,
+            wait: None,
             code: code.as_str(),
             message: Cow::Borrowed(message),
         }
@@ -59,21 +60,21 @@ impl KeyError {
     /// Its address has shown too many that are none.
     fn too_many(refused: TooMany) -> Self {
         Self {
-            status: StatusCode::TOO_MANY_REQUESTS,
+            wait: Some(refused.wait),
             code: ErrorCode::LimitExceeded.as_str(),
             message: Cow::Owned(refused.text),
         }
     }
 
-    fn is_final(&self) -> bool {
-        self.status == StatusCode::TOO_MANY_REQUESTS
-    }
-
     pub(super) fn answer(self) -> Answer {
-        let (status, reason) = (self.status, Reason((&*self.message).into()));
+        let (wait, reason) = (self.wait, Reason((&*self.message).into()));
+        let status = match wait {
+            Some(_) => StatusCode::TOO_MANY_REQUESTS,
+            None => StatusCode::UNAUTHORIZED,
+        };
         let mut answer = json(status, &KeyErrorBody { error: self });
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            add_retry_after(&mut answer, Duration::from_secs(1));
+        if let Some(wait) = wait {
+            add_retry_after(&mut answer, wait);
         }
         answer.extensions_mut().insert(reason);
         answer
@@ -152,7 +153,9 @@ pub(super) fn grant_of_upgrade(
     headers: &HeaderMap,
 ) -> Result<Option<Grant>, KeyError> {
     match grant(process, caller, headers) {
-        Err(wrong) if wrong.is_final() || token(&process.access, headers).is_some() => Err(wrong),
+        Err(wrong) if wrong.wait.is_some() || token(&process.access, headers).is_some() => {
+            Err(wrong)
+        }
         granted => Ok(granted.ok()),
     }
 }

@@ -138,8 +138,7 @@ pub(super) fn unavailable(reconnect_spread: Duration) -> Answer {
         ErrorCode::Unavailable,
         "server is shutting down",
     );
-    let seconds = HeaderValue::from(reconnect_spread.as_secs().max(1));
-    answer.headers_mut().insert(RETRY_AFTER, seconds);
+    add_retry_after(&mut answer, reconnect_spread);
     answer
 }
 

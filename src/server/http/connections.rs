@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use hyper::{Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::oneshot;
 
 use super::answer::{Answer, bad_request, error, json};
 use super::listing::Turns;
@@ -240,19 +239,17 @@ async fn open(
 ) -> (Vec<Shown>, Option<String>) {
     // A crowd of those who ask is served one after the other.
     let turn = turns.take().await;
-    let mut lists = Vec::new();
-    for mailbox in core.mailboxes() {
-        let (reply, list) = oneshot::channel();
-        mailbox.send(Letter::Census(Census {
+    let census = |reply| {
+        Letter::Census(Census {
             among: among.clone(),
             sort: wanted.sort,
             after: wanted.after,
             // One more shows whether there is another page.
             count: wanted.count + 1,
             reply,
-        }));
-        lists.push(list);
-    }
+        })
+    };
+    let lists: Vec<_> = core.mailboxes().iter().map(|to| to.ask(census)).collect();
     let mut entries = Vec::new();
     for list in lists {
         entries.append(&mut list.await.unwrap_or_default());
@@ -285,8 +282,7 @@ fn closed(process: &Process, wanted: &Wanted) -> (Vec<Shown>, Option<String>) {
 pub(super) async fn show(core: &Core, id: &str) -> Answer {
     let shown = match find(core, id) {
         Some((id, mailbox)) => {
-            let (reply, shown) = oneshot::channel();
-            mailbox.send(Letter::Look(Look { id, reply }));
+            let shown = mailbox.ask(|reply| Letter::Look(Look { id, reply }));
             shown.await.ok().flatten()
         }
         None => None,
@@ -306,8 +302,7 @@ pub(super) async fn dismiss(core: &Core, id: &str) -> Answer {
     let Some((id, mailbox)) = find(core, id) else {
         return nobody();
     };
-    let (reply, done) = oneshot::channel();
-    mailbox.send(Letter::Dismiss(Dismissal { id, reply }));
+    let done = mailbox.ask(|reply| Letter::Dismiss(Dismissal { id, reply }));
     if !done.await.unwrap_or(false) {
         return nobody();
     }

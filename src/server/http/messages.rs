@@ -13,7 +13,7 @@ use super::answer::{Answer, AnswerBody, bad_request, error, json, json_bytes, un
 use super::body::RequestBody;
 use super::caller::Caller;
 use super::listing::{Listing, Made, Step, Turns};
-use super::topics::{ask, book_input, not_found, unread};
+use super::topics::{ask, book_input, no_answer, not_found, unread};
 use super::{Http, is_draining};
 use crate::access::grant::{Grant, Right};
 use crate::broker::inbox::Inbox;
@@ -141,11 +141,7 @@ pub(super) async fn post(
             };
             error(status, what, &text)
         }
-        None => error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::Internal,
-            "the topic's shard did not answer",
-        ),
+        None => no_answer(),
     }
 }
 

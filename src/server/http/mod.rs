@@ -262,7 +262,7 @@ async fn decide(
         return refusal;
     }
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let query = query.as_str();
+    let query = &*query;
     match route {
         Route::WebSocket if method == Method::HEAD => {
             answer::upgrade_required("this is a WebSocket endpoint: GET is required")
@@ -281,8 +281,10 @@ async fn decide(
         Route::Connection(id) => connections::show(core, id).await,
         Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
         Route::Topic(name) => topics::show(http, name, query, &grant).await,
-        Route::Messages(name) if method == Method::DELETE => {
-            topics::delete(core, &format!("{name}/messages"), &grant).await
+        Route::Messages(_) if method == Method::DELETE => {
+            // That of a topic whose own name ends like this.
+            let name = path.strip_prefix("/topics/").unwrap_or_default();
+            topics::delete(core, name, &grant).await
         }
         Route::Messages(name) if method == Method::POST => {
             messages::post(http, caller, name, body, &grant).await

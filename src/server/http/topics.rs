@@ -84,12 +84,17 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
                 &text,
             )
         }
-        None => error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::Internal,
-            "the topic's shard did not answer",
-        ),
+        None => no_answer(),
     }
+}
+
+/// A shard has not answered: the process is about to end.
+pub(super) fn no_answer() -> Answer {
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Internal,
+        "the topic's shard did not answer",
+    )
 }
 
 /// What a body that is read is booked as.
