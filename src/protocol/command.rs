@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
 use super::fields::{self, Fields, FieldsError, Message};
+use super::json;
 use super::names::{RequestId, TopicName};
 
 /// What a client asks for.
@@ -277,11 +278,7 @@ fn fields_error_text(error: &FieldsError) -> Text {
         FieldsError::NotAnObject => return "a command must be a JSON object".into(),
         FieldsError::Syntax(error) => error,
     };
-    let (line, column) = (error.line(), error.column());
-    let text = error.to_string();
-    let cause = text
-        .strip_suffix(&format!(" at line {line} column {column}"))
-        .unwrap_or(&text);
+    let (line, column, cause) = (error.line(), error.column(), json::cause(error));
     let line = if line > 1 {
         format!("line {line} ")
     } else {

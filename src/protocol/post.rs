@@ -6,10 +6,16 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::fields;
+use super::{fields, json};
 
 /// Messages in one body at most.
 pub const POST_MESSAGES_MAX: usize = 1000;
+
+/// Bytes that are read in one go.
+const STEP_BYTES: usize = 64 * 1024;
+
+/// What a message costs beside its bytes, in bytes.
+const STEP_COST: usize = 64;
 
 /// One message.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,44 +73,136 @@ fn given<'de, D: Deserializer<'de>>(json: D) -> Result<Option<&'de RawValue>, D:
     <&RawValue>::deserialize(json).map(Some)
 }
 
-/// Reads a body.
-pub fn parse(body: &str, limits: PostLimits) -> Result<Posts, BadPost> {
-    let bad = |text: &str| BadPost {
-        index: None,
-        text: text.to_owned().into(),
-        is_too_long: false,
-    };
-    let syntax = |error: serde_json::Error| bad(&format!("the body is not JSON: {error}"));
-    if !body.trim_start().starts_with('[') {
-        let item: &RawValue = serde_json::from_str(body).map_err(syntax)?;
-        let message = message(item.get(), None, limits)?;
-        return Ok(Posts {
-            messages: vec![message],
-            is_array: false,
-        });
+/// A body that is being read, a part at a time: all of a large one takes milliseconds, and whoever
+/// reads it has others to serve. First its messages are found, then each is looked at, so a body
+/// that is not JSON is refused as that.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    limits: PostLimits,
+    is_array: bool,
+    /// Where the next message is to be found; `None` behind the last.
+    rest: Option<&'a str>,
+    /// How many were found; of too many the first are kept.
+    found: usize,
+    items: Vec<&'a str>,
+    messages: Vec<Post>,
+}
+
+impl<'a> Reading<'a> {
+    /// Nothing is read yet.
+    pub fn new(body: &'a str, limits: PostLimits) -> Self {
+        let body = skip_white(body);
+        let list = body.strip_prefix('[');
+        Self {
+            limits,
+            is_array: list.is_some(),
+            rest: Some(list.unwrap_or(body)),
+            found: 0,
+            items: Vec::new(),
+            messages: Vec::new(),
+        }
     }
-    let items: Vec<&RawValue> = serde_json::from_str(body).map_err(syntax)?;
-    if !(1..=POST_MESSAGES_MAX).contains(&items.len()) {
-        let text = format!(
-            "{} messages: 1 to {POST_MESSAGES_MAX} are allowed",
-            items.len()
-        );
-        return Err(bad(&text));
+
+    /// Reads on, some tens of microseconds long. `None` if there is more to read.
+    pub fn go_on(&mut self) -> Option<Result<Posts, BadPost>> {
+        let mut bytes = 0;
+        while bytes < STEP_BYTES {
+            let step = match (self.rest, self.items.get(self.messages.len())) {
+                (Some(rest), _) => self.find(rest),
+                (None, Some(item)) => self.look_at(item),
+                (None, None) => {
+                    return Some(Ok(Posts {
+                        messages: std::mem::take(&mut self.messages),
+                        is_array: self.is_array,
+                    }));
+                }
+            };
+            match step {
+                Ok(more) => bytes += more + STEP_COST,
+                Err(bad) => return Some(Err(bad)),
+            }
+        }
+        None
     }
-    let items = items.iter().enumerate();
-    let messages = items.map(|(index, item)| message(item.get(), Some(index), limits));
-    Ok(Posts {
-        messages: messages.collect::<Result<_, _>>()?,
-        is_array: true,
-    })
+
+    /// Finds the message at the start of `rest`. Returns how far it went.
+    fn find(&mut self, rest: &'a str) -> Result<usize, BadPost> {
+        let before = rest.len();
+        let rest = skip_white(rest);
+        if self.is_array && self.found == 0 && rest.starts_with(']') {
+            return self.end_list(&rest[1..], before);
+        }
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+        let item = match values.next() {
+            Some(Ok(item)) => item.get(),
+            Some(Err(error)) => return Err(self.syntax(&json::cause(&error))),
+            None => return Err(self.syntax("it ends where a message should be")),
+        };
+        let rest = skip_white(rest.get(values.byte_offset()..).unwrap_or_default());
+        self.found += 1;
+        if self.found <= POST_MESSAGES_MAX {
+            self.items.push(item);
+        }
+        if !self.is_array {
+            return self.end(rest, before);
+        }
+        match rest.as_bytes().first() {
+            Some(b',') => {
+                self.rest = Some(&rest[1..]);
+                Ok(before - rest.len())
+            }
+            Some(b']') => self.end_list(&rest[1..], before),
+            _ => Err(self.syntax("a , or ] should follow")),
+        }
+    }
+
+    fn end_list(&mut self, rest: &'a str, before: usize) -> Result<usize, BadPost> {
+        let read = self.end(rest, before)?;
+        if (1..=POST_MESSAGES_MAX).contains(&self.found) {
+            return Ok(read);
+        }
+        let found = self.found;
+        let text = format!("{found} messages: 1 to {POST_MESSAGES_MAX} are allowed");
+        Err(BadPost::new(None, text))
+    }
+
+    fn end(&mut self, rest: &'a str, before: usize) -> Result<usize, BadPost> {
+        if !skip_white(rest).is_empty() {
+            return Err(self.syntax("something stands behind its end"));
+        }
+        self.rest = None;
+        Ok(before)
+    }
+
+    fn look_at(&mut self, item: &str) -> Result<usize, BadPost> {
+        let index = self.is_array.then_some(self.messages.len());
+        self.messages.push(message(item, index, self.limits)?);
+        Ok(item.len())
+    }
+
+    fn syntax(&self, cause: &str) -> BadPost {
+        let index = self.is_array.then_some(self.found);
+        BadPost::new(index, format!("the body is not JSON: {cause}"))
+    }
+}
+
+/// What JSON takes for white space.
+fn skip_white(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\r'])
+}
+
+impl BadPost {
+    fn new(index: Option<usize>, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            index,
+            text: text.into(),
+            is_too_long: false,
+        }
+    }
 }
 
 fn message(json: &str, index: Option<usize>, limits: PostLimits) -> Result<Post, BadPost> {
-    let bad = |text: Cow<'static, str>| BadPost {
-        index,
-        text,
-        is_too_long: false,
-    };
+    let bad = |text: Cow<'static, str>| BadPost::new(index, text);
     if json.len() > limits.bytes_max {
         let text = format!(
             "a message of {} bytes: MAX_MESSAGE_SIZE is {}",
@@ -163,6 +261,32 @@ mod tests {
         depth_max: 3,
     };
 
+    fn parse(body: &str, limits: PostLimits) -> Result<Posts, BadPost> {
+        let mut reading = Reading::new(body, limits);
+        loop {
+            if let Some(read) = reading.go_on() {
+                return read;
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_body_is_read_in_many_steps_and_what_is_too_many_is_only_counted() {
+        let ones = format!("[{}1]", "1,".repeat(300_000));
+        let mut reading = Reading::new(&ones, LIMITS);
+        let mut steps = 1;
+        let read = loop {
+            match reading.go_on() {
+                Some(read) => break read,
+                None => steps += 1,
+            }
+        };
+        let bad = read.expect_err("too many");
+        assert_eq!(bad.text, "300001 messages: 1 to 1000 are allowed");
+        assert!(steps > 100, "{steps}");
+        assert_eq!(reading.items.len(), POST_MESSAGES_MAX);
+    }
+
     #[test]
     fn one_message_or_an_array_of_them() {
         let one = parse(r#" {"payload": {"a" :1} , "x":[]}"#, LIMITS).expect("a message");
@@ -190,6 +314,14 @@ mod tests {
             ("[]", None, "0 messages: 1 to 1000"),
             (many.as_str(), None, "1001 messages"),
             ("7", None, "a message must be an object"),
+            ("7 8", None, "something stands behind its end"),
+            ("[7] 8", Some(1), "something stands behind its end"),
+            ("[7", Some(1), "a , or ] should follow"),
+            ("[7 8]", Some(1), "a , or ] should follow"),
+            ("[7,", Some(1), "it ends where a message should be"),
+            ("[7,]", Some(1), "the body is not JSON: expected value"),
+            ("[{},{]", Some(1), "the body is not JSON: "),
+            ("[,7]", Some(0), "the body is not JSON: expected value"),
             (r#"{"id":null}"#, None, "payload is required"),
             (r#"[{"payload":1},{}]"#, Some(1), "payload is required"),
             ("[[1]]", Some(0), "a message must be an object"),

@@ -21,7 +21,7 @@ use crate::broker::request::{Posted, Recalled, Receipt, Receipts, Replay, Reques
 use crate::broker::ring::{Fetch, Piece};
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::TopicName;
-use crate::protocol::post::{self, BadPost, PostLimits};
+use crate::protocol::post::{BadPost, PostLimits, Reading};
 use crate::protocol::time::Moment;
 use crate::protocol::websocket::frame;
 
@@ -111,7 +111,15 @@ pub(super) async fn post(
         bytes_max: config.message_bytes_max,
         depth_max: config.payload_depth_max,
     };
-    let posts = match post::parse(text, limits) {
+    let mut reading = Reading::new(text, limits);
+    let read = loop {
+        match reading.go_on() {
+            Some(read) => break read,
+            // Everybody else of this core has a turn.
+            None => tokio::task::yield_now().await,
+        }
+    };
+    let posts = match read {
         Ok(posts) => posts,
         Err(bad) => return refused(&bad),
     };
