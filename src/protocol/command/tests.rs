@@ -254,7 +254,7 @@ fn ids_may_have_any_spelling_of_a_uuid() {
             unreachable!()
         };
         assert_eq!(publish.id, id);
-        assert_eq!(crate::protocol::json::string(id), format!("\"{id}\""));
+        assert_eq!(json::string(id), format!("\"{id}\""));
     }
 }
 
