@@ -3,6 +3,17 @@
 use super::codes::ErrorCode;
 use super::names::RequestId;
 
+/// Where a client stands in a topic: the last message that it has, or that it will not get live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position<'a> {
+    /// Which topic.
+    pub topic: &'a str,
+    /// Its epoch.
+    pub epoch: &'a str,
+    /// The sequence number of that message, 0 if there is none.
+    pub seq: u64,
+}
+
 /// One answer or notice for one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
@@ -31,6 +42,19 @@ pub enum Answer<'a> {
         seq: u64,
         /// Whether nothing is missing; given where `since` was.
         recovered: Option<bool>,
+    },
+    /// A subscribe to several topics was carried out: to a pattern, or to a list of names.
+    SubscribedToMany {
+        /// Echoed.
+        request_id: Option<RequestId<'a>>,
+        /// The pattern, as it was asked for; a list has none.
+        topic: Option<&'a str>,
+        /// How many topics those are now.
+        matched: u64,
+        /// Where live events begin in each of them, where that was asked.
+        positions: Option<&'a [Position<'a>]>,
+        /// The topics of which something is missing; given where positions were.
+        lost: Option<&'a [&'a str]>,
     },
     /// An unsubscribe was carried out.
     Unsubscribed {
@@ -76,6 +100,13 @@ pub enum Answer<'a> {
     ShuttingDown {
         /// After how many milliseconds the client should come back.
         retry_after_ms: u64,
+    },
+    /// A topic is there from now on, and a pattern of the connection means it.
+    TopicCreated {
+        /// Which.
+        topic: &'a str,
+        /// Its epoch.
+        epoch: &'a str,
     },
     /// A topic is gone, and the subscription with it.
     TopicDeleted {

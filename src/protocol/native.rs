@@ -3,7 +3,7 @@
 //! Frames can be strung together in one buffer and leave in one write. The order of keys is part of
 //! the contract, and so is the absence of absent things.
 
-use super::answer::Answer;
+use super::answer::{Answer, Position};
 use super::codes::ErrorCode;
 
 use super::json::put_string;
@@ -53,6 +53,23 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
                 },
             );
         }
+        Answer::SubscribedToMany {
+            request_id,
+            topic,
+            matched,
+            positions,
+            lost,
+        } => {
+            put_ack(out, request_id, topic, ts);
+            put_number(out, r#"","matched":"#, matched);
+            if let Some(positions) = positions {
+                put_positions(out, positions);
+            }
+            if let Some(lost) = lost {
+                put_recovered(out, lost);
+            }
+            put(out, "}");
+        }
         Answer::Unsubscribed { request_id, topic } => {
             put_topic_ack(out, request_id, topic, ts);
             put(out, r#""}"#);
@@ -83,23 +100,9 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             request_id,
             retry_after_ms,
         } => {
-            put_type(out, "error", request_id);
-            put(out, r#","error":{"code":""#);
-            put(out, ErrorCode::LimitExceeded.as_str());
-            put(out, r#"","message":"Rate limit exceeded"},"ts":""#);
-            put(out, ts.as_str());
-            put_number(out, r#"","retry_after_ms":"#, retry_after_ms);
-            put(out, "}");
+            put_too_soon(out, request_id, retry_after_ms, ts);
         }
-        Answer::Lost { events } => {
-            put(out, r#"{"type":"error","error":{"code":""#);
-            put(out, ErrorCode::SlowConsumer.as_str());
-            put_number(out, r#"","message":"Subscriber queue overflow, "#, events);
-            put(out, r#" messages dropped"},"ts":""#);
-            put(out, ts.as_str());
-            put_number(out, r#"","dropped":"#, events);
-            put(out, "}");
-        }
+        Answer::Lost { events } => put_lost(out, events, ts),
         Answer::Heartbeat => put_info(out, "ping", ts),
         Answer::ShuttingDown { retry_after_ms } => {
             put(out, r#"{"type":"info","msg":"shutting_down","ts":""#);
@@ -107,13 +110,73 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             put_number(out, r#"","retry_after_ms":"#, retry_after_ms);
             put(out, "}");
         }
+        Answer::TopicCreated { topic, epoch } => {
+            put_topic_info(out, topic, "topic_created", ts);
+            put(out, r#"","epoch":"#);
+            put_string(out, epoch);
+            put(out, "}");
+        }
         Answer::TopicDeleted { topic } => {
-            put(out, r#"{"type":"info","topic":"#);
-            put_string(out, topic);
-            put(out, r#","msg":"topic_deleted""#);
-            put_last_ts(out, ts);
+            put_topic_info(out, topic, "topic_deleted", ts);
+            put(out, r#""}"#);
         }
     }
+}
+
+/// `positions` of an ack for several topics.
+fn put_positions(out: &mut Vec<u8>, positions: &[Position<'_>]) {
+    put(out, r#","positions":{"#);
+    for (index, Position { topic, epoch, seq }) in positions.iter().enumerate() {
+        if index > 0 {
+            put(out, ",");
+        }
+        put_string(out, topic);
+        put(out, r#":{"epoch":"#);
+        put_string(out, epoch);
+        put_number(out, r#","seq":"#, *seq);
+        put(out, "}");
+    }
+    put(out, "}");
+}
+
+/// `recovered` of an ack for several topics, and `lost` where it is false.
+fn put_recovered(out: &mut Vec<u8>, lost: &[&str]) {
+    if lost.is_empty() {
+        return put(out, r#","recovered":true"#);
+    }
+    put(out, r#","recovered":false,"lost":["#);
+    for (index, topic) in lost.iter().enumerate() {
+        if index > 0 {
+            put(out, ",");
+        }
+        put_string(out, topic);
+    }
+    put(out, "]");
+}
+
+fn put_too_soon(
+    out: &mut Vec<u8>,
+    request_id: Option<RequestId<'_>>,
+    retry_after_ms: u64,
+    ts: Timestamp,
+) {
+    put_type(out, "error", request_id);
+    put(out, r#","error":{"code":""#);
+    put(out, ErrorCode::LimitExceeded.as_str());
+    put(out, r#"","message":"Rate limit exceeded"},"ts":""#);
+    put(out, ts.as_str());
+    put_number(out, r#"","retry_after_ms":"#, retry_after_ms);
+    put(out, "}");
+}
+
+fn put_lost(out: &mut Vec<u8>, events: u64, ts: Timestamp) {
+    put(out, r#"{"type":"error","error":{"code":""#);
+    put(out, ErrorCode::SlowConsumer.as_str());
+    put_number(out, r#"","message":"Subscriber queue overflow, "#, events);
+    put(out, r#" messages dropped"},"ts":""#);
+    put(out, ts.as_str());
+    put_number(out, r#"","dropped":"#, events);
+    put(out, "}");
 }
 
 fn put_info(out: &mut Vec<u8>, msg: &str, ts: Timestamp) {
@@ -123,11 +186,33 @@ fn put_info(out: &mut Vec<u8>, msg: &str, ts: Timestamp) {
     put_last_ts(out, ts);
 }
 
+/// The same for a notice of a topic.
+fn put_topic_info(out: &mut Vec<u8>, topic: &str, msg: &str, ts: Timestamp) {
+    put(out, r#"{"type":"info","topic":"#);
+    put_string(out, topic);
+    put(out, r#","msg":""#);
+    put(out, msg);
+    put(out, r#"","ts":""#);
+    put(out, ts.as_str());
+}
+
 /// From `{` to the open end of `ts`, whose closing quote the caller writes.
 fn put_topic_ack(out: &mut Vec<u8>, request_id: Option<RequestId<'_>>, topic: &str, ts: Timestamp) {
+    put_ack(out, request_id, Some(topic), ts);
+}
+
+/// The same where there may be no one topic to name.
+fn put_ack(
+    out: &mut Vec<u8>,
+    request_id: Option<RequestId<'_>>,
+    topic: Option<&str>,
+    ts: Timestamp,
+) {
     put_type(out, "ack", request_id);
-    put(out, r#","topic":"#);
-    put_string(out, topic);
+    if let Some(topic) = topic {
+        put(out, r#","topic":"#);
+        put_string(out, topic);
+    }
     put(out, r#","status":"ok","ts":""#);
     put(out, ts.as_str());
 }
@@ -244,6 +329,39 @@ mod tests {
     }
 
     #[test]
+    fn an_ack_for_several_topics_says_where_each_begins_and_what_is_lost() {
+        let ack = |topic, positions, lost| Answer::SubscribedToMany {
+            request_id: id(),
+            topic,
+            matched: 2,
+            positions,
+            lost,
+        };
+        assert_frame(
+            &ack(Some("orders.*"), None, None),
+            r#"{"type":"ack","request_id":"r-\u0031","topic":"orders.*","status":"ok","ts":"…","matched":2}"#,
+        );
+        let position = |topic, seq| Position {
+            topic,
+            epoch: "9f3c",
+            seq,
+        };
+        let positions = [position("orders.\"eu", 42), position("orders.us", 0)];
+        assert_frame(
+            &ack(None, Some(&positions), Some(&[])),
+            r#"{"type":"ack","request_id":"r-\u0031","status":"ok","ts":"…","matched":2,"positions":{"orders.\"eu":{"epoch":"9f3c","seq":42},"orders.us":{"epoch":"9f3c","seq":0}},"recovered":true}"#,
+        );
+        assert_frame(
+            &ack(
+                Some("orders.*"),
+                Some(&[]),
+                Some(&["orders.us", "orders.\"eu"]),
+            ),
+            r#"{"type":"ack","request_id":"r-\u0031","topic":"orders.*","status":"ok","ts":"…","matched":2,"positions":{},"recovered":false,"lost":["orders.us","orders.\"eu"]}"#,
+        );
+    }
+
+    #[test]
     fn acks_without_a_subscription_are_those_of_the_contract() {
         let topic = "orders";
         assert_frame(
@@ -313,6 +431,13 @@ mod tests {
         assert_frame(
             &Answer::Heartbeat,
             r#"{"type":"info","msg":"ping","ts":"…"}"#,
+        );
+        assert_frame(
+            &Answer::TopicCreated {
+                topic: "orders.us",
+                epoch: "9f3c",
+            },
+            r#"{"type":"info","topic":"orders.us","msg":"topic_created","ts":"…","epoch":"9f3c"}"#,
         );
         assert_frame(
             &Answer::TopicDeleted { topic: "orders" },
