@@ -62,13 +62,7 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
         } => {
             put_ack(out, request_id, topic, ts);
             put_number(out, r#"","matched":"#, matched);
-            if let Some(positions) = positions {
-                put_positions(out, positions);
-            }
-            if let Some(lost) = lost {
-                put_recovered(out, lost);
-            }
-            put(out, "}");
+            put_standing(out, positions, lost);
         }
         Answer::Unsubscribed { request_id, topic } => {
             put_topic_ack(out, request_id, topic, ts);
@@ -121,6 +115,17 @@ fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             put(out, r#""}"#);
         }
     }
+}
+
+/// The end of an ack for several topics.
+fn put_standing(out: &mut Vec<u8>, positions: Option<&[Position<'_>]>, lost: Option<&[&str]>) {
+    if let Some(positions) = positions {
+        put_positions(out, positions);
+    }
+    if let Some(lost) = lost {
+        put_recovered(out, lost);
+    }
+    put(out, "}");
 }
 
 /// `positions` of an ack for several topics.
