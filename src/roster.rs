@@ -20,6 +20,8 @@ pub struct Entry {
     pub address: SocketAddr,
     /// What the client calls itself, or what logs call it.
     pub client_id: Box<str>,
+    /// How it is spoken to.
+    pub transport: &'static str,
     /// The name of its key or token, if it has one.
     pub key: Option<Box<str>>,
     /// Milliseconds from the start of the process to the upgrade.
@@ -126,6 +128,7 @@ mod tests {
             id,
             address: ([127, 0, 0, 1], 1).into(),
             client_id: "c".into(),
+            transport: "ws",
             key: None,
             since_ms: 0,
             subscriptions: 0,

@@ -5,17 +5,20 @@
 //! order are still counted per event: a run knows where each of its frames ends. Its bytes are
 //! booked on the budget from its making until nobody holds it any more.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use super::directory::TopicEntry;
 use crate::budget::Kind;
+use crate::protocol::sse;
 use crate::protocol::time::Moment;
+use crate::protocol::websocket::frame;
 
 /// Most bytes of frames in one run of more than one event.
 pub(crate) const RUN_BYTES_MAX: usize = 64 * 1024;
 
 /// What a run takes beside its frames: itself, two reference counts, the allocator's rounding.
-const OVERHEAD_BYTES: usize = 104;
+const OVERHEAD_BYTES: usize = 120;
 
 /// Complete `WebSocket` frames of consecutive events of one topic, immutable once made.
 #[derive(Debug)]
@@ -29,6 +32,16 @@ pub struct Run {
     /// When the first of its messages was read.
     read_at: Moment,
     topic: Arc<TopicEntry>,
+    /// For event streams: made for the first that needs it, then shared by all.
+    sse: OnceLock<Box<Sse>>,
+}
+
+/// The events of a run as Server-Sent Events.
+#[derive(Debug)]
+pub struct Sse {
+    text: Box<[u8]>,
+    /// Where each event ends in `text`, the empty line included.
+    ends: Box<[u32]>,
 }
 
 impl Run {
@@ -55,6 +68,7 @@ impl Run {
             bytes,
             read_at,
             topic,
+            sse: OnceLock::new(),
         }
     }
 
@@ -104,6 +118,31 @@ impl Run {
         })
     }
 
+    /// The event that starts at byte `start` of the frames: its index.
+    pub(crate) fn index_of(&self, start: usize) -> usize {
+        self.ends.partition_point(|end| *end as usize <= start)
+    }
+
+    /// The same events as Server-Sent Events.
+    pub fn sse(&self) -> &Sse {
+        self.sse.get_or_init(|| {
+            let events = self.events();
+            // Beside its frame an event has an id of up to 37 bytes and two names of fields.
+            let mut text = Vec::with_capacity(self.frames.len() + events * 52);
+            let mut ends = Vec::with_capacity(events);
+            for (seq, frame) in self.each(0) {
+                sse::event(&mut text, self.topic.epoch(), seq, frame::body(frame));
+                sse::end(&mut text);
+                ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            }
+            let (text, ends) = (text.into_boxed_slice(), ends.into_boxed_slice());
+            let sse = Box::new(Sse { text, ends });
+            let budget = &self.topic.budget;
+            budget.book(self.topic.shard, Kind::Frames, sse.bytes());
+            sse
+        })
+    }
+
     /// All frames, back to back.
     pub fn frames(&self) -> &[u8] {
         &self.frames
@@ -115,11 +154,38 @@ impl Run {
     }
 }
 
+impl Sse {
+    /// Where event `index` is in [`text`](Self::text), the empty line that ends it included.
+    pub(crate) fn span(&self, index: usize) -> Range<usize> {
+        let end = |index: usize| self.ends.get(index).map(|end| *end as usize);
+        let start = index.checked_sub(1).map_or(Some(0), end);
+        let start = start.unwrap_or(self.text.len());
+        start..end(index).unwrap_or(start)
+    }
+
+    /// The same without its `id:`.
+    pub(crate) fn behind_id(&self, index: usize) -> Range<usize> {
+        let Range { start, end } = self.span(index);
+        let id = self.text.get(start..end).unwrap_or_default();
+        let id = id.iter().position(|byte| *byte == b'\n');
+        start + id.map_or(0, |end| end + 1)..end
+    }
+
+    /// All events, back to back.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.len() + size_of_val(&*self.ends)
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
-        self.topic
-            .budget
-            .release(self.topic.shard, Kind::Frames, self.bytes);
+        let bytes = self.bytes + self.sse.get().map_or(0, |sse| sse.bytes());
+        let TopicEntry { budget, shard, .. } = &*self.topic;
+        budget.release(*shard, Kind::Frames, bytes);
     }
 }
 

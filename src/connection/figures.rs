@@ -123,7 +123,7 @@ impl Connection {
 
     fn lag_events(&self) -> u64 {
         let unsent = self.unsent.borrow();
-        let unsent = unsent.as_ref().map_or(0, |unsent| unsent.live() as u64);
+        let unsent = unsent.as_ref().map_or(0, |unsent| unsent.live());
         self.ring.borrow().events() + unsent
     }
 
@@ -144,6 +144,7 @@ impl Connection {
             id: self.id.number(),
             address: self.figures.address(),
             client_id: self.label().into(),
+            transport: self.dialect.transport(),
             key: key.filter(|_| self.is_authenticated.get()),
             since_ms: u64::from(self.figures.since) * 100,
             subscriptions: self.topics.borrow().len(),

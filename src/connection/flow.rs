@@ -52,7 +52,7 @@ impl Flow {
         let config = self.local.config();
         !self.refused.is_empty()
             || connection.in_flight.get() as usize >= config.commands_in_flight_max
-            || connection.in_flight_bytes.get() >= IN_FLIGHT_BYTES_MAX
+            || connection.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
             || connection.ring.borrow().reply_bytes() > config.reply_bytes_max
     }
 
@@ -132,8 +132,8 @@ impl Flow {
             _ => Some(Flight::One(shard)),
         };
         in_flight.set(in_flight.get() + 1);
-        let in_flight_bytes = &self.connection.in_flight_bytes;
-        in_flight_bytes.set(in_flight_bytes.get() + bytes);
+        let before = self.connection.in_flight_bytes();
+        self.connection.set_in_flight_bytes(before + bytes);
     }
 
     fn push(&mut self, shard: usize, request: Request) {

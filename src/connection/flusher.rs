@@ -24,7 +24,6 @@ use crate::broker::ring::{Next, Piece};
 use crate::metrics::CoreCounters;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::CloseCode;
-use crate::protocol::native;
 use crate::protocol::time::Moment;
 use crate::wire::tls::Sealed;
 
@@ -223,6 +222,7 @@ fn slices(own: &[Segment], written: usize) -> impl Iterator<Item = &[u8]> {
 /// notice of a loss in front of the events that follow it.
 fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec<Segment>) {
     let mut ring = connection.ring.borrow_mut();
+    let is_stream = connection.is_stream();
     let waiting = segments.get(first..).unwrap_or_default();
     let mut bytes: usize = waiting.iter().map(|segment| segment.bytes().len()).sum();
     let mut add = |segments: &mut Vec<Segment>, segment: Segment| {
@@ -243,14 +243,25 @@ fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec
             }
             Next::Replies(frames) => taken = add(segments, Segment::Replies(frames)),
             Next::Replay(Piece { kept, lost, .. }) => {
-                notify(local, lost, segments);
+                notify(local, connection, lost, segments);
                 for part in kept {
+                    if is_stream {
+                        let first = part.run.index_of(part.start);
+                        connection.stream(&part.run, first, false, |part| {
+                            taken = add(segments, part);
+                        });
+                        continue;
+                    }
                     let (run, start, live) = (part.run, part.start, 0);
                     taken = add(segments, Segment::Events { run, start, live });
                 }
             }
             Next::Events { run, skip, lost } => {
-                notify(local, lost, segments);
+                notify(local, connection, lost, segments);
+                if is_stream {
+                    connection.stream(&run, skip, true, |part| taken = add(segments, part));
+                    continue;
+                }
                 let (start, live) = (run.start_of(skip), run.events() - skip);
                 taken = add(segments, Segment::Events { run, start, live });
             }
@@ -258,11 +269,11 @@ fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec
     }
 }
 
-fn notify(local: &Local, lost: u64, segments: &mut Vec<Segment>) {
+fn notify(local: &Local, connection: &Connection, lost: u64, segments: &mut Vec<Segment>) {
     if lost > 0 {
         let mut frames = Vec::new();
-        let ts = local.timestamp();
-        native::encode(&mut frames, &Answer::Lost { events: lost }, ts);
+        let (answer, ts) = (Answer::Lost { events: lost }, local.timestamp());
+        connection.dialect.encode(&mut frames, &answer, ts);
         segments.push(Segment::Replies(frames));
     }
 }
@@ -311,15 +322,13 @@ impl Delivered {
     /// Counts what is through. Returns how many events that are.
     fn add(&mut self, counters: &CoreCounters, segments: &[Segment]) -> u64 {
         let mut events = 0;
-        for segment in segments {
-            if let Segment::Events { run, live, .. } = segment {
-                if run.read_at() != self.read_at {
-                    self.note(counters);
-                    self.read_at = run.read_at();
-                }
-                self.events += *live as u64;
-                events += *live as u64;
+        for (live, read_at) in segments.iter().filter_map(Segment::live) {
+            if read_at != self.read_at {
+                self.note(counters);
+                self.read_at = read_at;
             }
+            self.events += live;
+            events += live;
         }
         events
     }
@@ -441,7 +450,11 @@ impl Connection {
                 Phase::Ended => {}
                 _ if is_ready => local.make_ready(self),
                 Phase::Leaving if is_empty && self.in_flight.get() == 0 => {
-                    let reason = "server is shutting down";
+                    let reason = if local.is_finishing.get() {
+                        "server is shutting down"
+                    } else {
+                        "its topics have ended"
+                    };
                     self.close(local, Some(CloseCode::GOING_AWAY), reason);
                 }
                 Phase::Closing if self.tls.as_ref().is_some_and(|tls| tls.say_end()) => {

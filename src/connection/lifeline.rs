@@ -8,10 +8,7 @@ use std::rc::Rc;
 use super::local::Local;
 use super::timers::{self, Tick};
 use super::{Connection, Phase, error};
-use crate::protocol::answer::Answer;
 use crate::protocol::codes::{AUTH_TIMEOUT_TEXT, CloseCode, ErrorCode};
-use crate::protocol::native;
-use crate::protocol::websocket::frame;
 
 impl Connection {
     /// When it has been silent for too long.
@@ -84,8 +81,9 @@ pub(crate) fn look_at(local: &Local, connection: &Rc<Connection>) {
     if connection.ends_with_grant(local) {
         return;
     }
-    // Who is not read cannot be heard. What it is paused for has an end of its own.
-    if connection.is_paused.get() {
+    // Who is not read cannot be heard. What it is paused for has an end of its own. Who listens to
+    // an event stream has nothing to say: the kernel asks whether its machine is there.
+    if connection.is_paused.get() || connection.is_stream() {
         connection.heard.set(now);
     }
     if now >= connection.silent_at(local) {
@@ -112,10 +110,6 @@ fn beat(local: &Local, connection: &Rc<Connection>) {
         return;
     }
     let ts = local.timestamp();
-    connection.send(local, |out| {
-        frame::ping(out, b"");
-        if config.heartbeat_info {
-            native::encode(out, &Answer::Heartbeat, ts);
-        }
-    });
+    let (dialect, is_seen) = (connection.dialect, config.heartbeat_info);
+    connection.send(local, |out| dialect.heartbeat(out, is_seen, ts));
 }

@@ -2,7 +2,8 @@
 //!
 //! Its task reads ([`reader`] bytes, [`session`] commands, [`flow`] when to stop); its core writes
 //! ([`flusher`]) what waits in its ring, and ends it when a deadline says so ([`lifeline`]). All of
-//! it is on one thread. A panic in the task ends its connection and no other.
+//! it is on one thread. A panic in the task ends its connection and no other. An event stream only
+//! listens: its task is a [`listener`], and what its socket is sent has another form (`stream`).
 //!
 //! Nothing here knows the core: what a connection sees of it is [`local`].
 
@@ -10,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -20,6 +21,7 @@ mod figures;
 pub mod flow;
 pub mod flusher;
 pub mod lifeline;
+pub mod listener;
 pub mod local;
 mod outgoing;
 pub(crate) mod pace;
@@ -27,6 +29,7 @@ pub mod reader;
 mod rights;
 mod secure;
 pub mod session;
+mod stream;
 pub(crate) mod timers;
 mod topics;
 
@@ -41,14 +44,14 @@ use crate::broker::run::Run;
 use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{CloseCode, ErrorCode};
-use crate::protocol::native;
-use crate::protocol::websocket::frame;
+use crate::protocol::dialect::Dialect;
 use crate::wire::Wire;
 use crate::wire::tls::Tls;
 use figures::Figures;
 pub(crate) use figures::Sort;
 use local::Local;
 use outgoing::Unsent;
+use stream::Positions;
 use timers::Tick;
 use topics::Topics;
 
@@ -73,6 +76,17 @@ pub(crate) struct Newcomer {
     pub(crate) client_id: Option<Box<str>>,
     /// What it may do, if it needs no `auth` or its header was one.
     pub(crate) grant: Option<Grant>,
+    /// If it has asked for an event stream.
+    pub(crate) stream: Option<Opening>,
+}
+
+/// How an event stream begins.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// The head of the answer to its request.
+    pub(crate) head: Vec<u8>,
+    /// Of so many topics.
+    pub(crate) topics: usize,
 }
 
 /// One client, as its core sees it.
@@ -87,6 +101,9 @@ pub(crate) struct Connection {
     unsent: RefCell<Option<Box<Unsent>>>,
     topics: RefCell<Topics>,
     client_id: Option<Box<str>>,
+    dialect: Dialect,
+    /// If it is an event stream of several topics.
+    positions: Option<Box<Positions>>,
     figures: Figures,
     /// The task's waker.
     waker: RefCell<Option<Waker>>,
@@ -104,7 +121,7 @@ pub(crate) struct Connection {
     has_overflowed: Cell<bool>,
     /// Commands that are with shards, and the bytes of their requests.
     in_flight: Cell<u32>,
-    in_flight_bytes: Cell<usize>,
+    in_flight_bytes: Cell<u32>,
     /// Bytes of replies and of input that are counted for it.
     kept: Cell<[usize; 2]>,
     /// When the connection is looked at next.
@@ -124,14 +141,24 @@ impl Connection {
     pub(crate) fn new(local: &Local, id: ConnectionId, newcomer: Newcomer) -> Rc<Self> {
         let config = local.config();
         local.counters.connections.add(1);
+        let (dialect, positions, ring) = match newcomer.stream {
+            None => (Dialect::Native, None, Ring::default()),
+            Some(opening) => (
+                Dialect::Sse,
+                Positions::of(opening.topics),
+                Ring::behind(opening.head),
+            ),
+        };
         Rc::new(Self {
             id,
             socket: newcomer.wire.socket,
             tls: newcomer.wire.tls,
-            ring: RefCell::default(),
+            ring: RefCell::new(ring),
             unsent: RefCell::default(),
             topics: RefCell::default(),
             client_id: newcomer.client_id,
+            dialect,
+            positions,
             figures: Figures::new(newcomer.address, local.elapsed()),
             waker: RefCell::default(),
             phase: Cell::new(Phase::Open),
@@ -172,6 +199,51 @@ impl Connection {
     /// Whether nothing but the end is left.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase.get(), Phase::Closing | Phase::Ended)
+    }
+
+    /// Keeps the waker of the task that is being polled.
+    fn woken_by(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        let is_known = |waker: &Waker| waker.will_wake(cx.waker());
+        if !waker.as_ref().is_some_and(is_known) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// If the socket took nothing, has the task woken when it does again. An error is its end.
+    fn poll_unpark(self: &Rc<Self>, local: &Local, cx: &mut Context<'_>) -> std::io::Result<()> {
+        if self.is_parked.get()
+            && let Poll::Ready(writable) = self.socket.poll_write_ready(cx)
+        {
+            writable?;
+            self.unpark(local);
+        }
+        Ok(())
+    }
+
+    /// Its task has ended, by itself or by a panic: nothing of it stays behind.
+    fn over(&self, local: &Local) {
+        self.remember(local);
+        self.phase.set(Phase::Ended);
+        self.forget_subscriptions(local);
+        let unsent = self.unsent.borrow_mut().take();
+        let live = unsent.map_or(0, |unsent| unsent.live());
+        local.counters.discarded.add(live);
+        self.book(local, [0, 0]);
+        if let Some(tls) = &self.tls {
+            tls.send_last(&self.socket);
+        }
+        local.forget(self.slot());
+    }
+
+    /// Bytes of the requests that are with shards: a read, and what one command is more.
+    fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes.get() as usize
+    }
+
+    fn set_in_flight_bytes(&self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.in_flight_bytes.set(bytes);
     }
 
     /// Wakes the task, because something that it may wait for has changed.
@@ -222,18 +294,17 @@ impl Connection {
     /// Puts an answer behind all that waits.
     fn say(self: &Rc<Self>, local: &Local, answer: &Answer<'_>) {
         let ts = local.timestamp();
-        self.send(local, |out| native::encode(out, answer, ts));
+        self.send(local, |out| self.dialect.encode(out, answer, ts));
     }
 
     /// A reply of a shard has come: its commands are answered, and what it says stands behind the
     /// events that wait.
     pub(crate) fn take_reply(self: &Rc<Self>, local: &Local, reply: Reply) {
-        let Reply { ts, said, .. } = reply;
+        let Reply { ts, mut said, .. } = reply;
         let commands = self.in_flight.get();
         self.in_flight.set(commands.saturating_sub(said.commands()));
         let done = said.request_bytes();
-        let bytes = self.in_flight_bytes.get();
-        self.in_flight_bytes.set(bytes.saturating_sub(done));
+        self.set_in_flight_bytes(self.in_flight_bytes().saturating_sub(done));
         // Its task books the same when it reads again, and may never read again.
         let [replies, input] = self.kept.get();
         self.book(local, [replies, input.saturating_sub(done)]);
@@ -245,8 +316,14 @@ impl Connection {
         }
         self.note(local, &said);
         self.mind(local, &said);
+        self.stream_answered(local, &mut said);
+        let is_acked = self.positions.is_none() || !matches!(said, Said::Subscribed { .. });
         let mut ring = self.ring.borrow_mut();
-        ring.push_replies(|out| said.answers(|answer| native::encode(out, answer, ts)));
+        if is_acked {
+            let encode =
+                |out: &mut Vec<u8>, answer: &Answer<'_>| self.dialect.encode(out, answer, ts);
+            ring.push_replies(|out| said.answers(|answer| encode(out, answer)));
+        }
         match said {
             Said::Subscribed {
                 replay: Some((piece, rest)),
@@ -254,6 +331,11 @@ impl Connection {
             } => ring.push_replay(piece, rest),
             Said::Replayed(piece) => ring.arrived(piece),
             _ => {}
+        }
+        drop(ring);
+        // A stream cannot ask for another topic.
+        if self.is_stream() && self.in_flight.get() == 0 && self.topics.borrow().len() == 0 {
+            self.leave(local);
         }
     }
 
@@ -321,10 +403,7 @@ impl Connection {
         self.phase.set(Phase::Closing);
         self.until.set(local.after(local.config().close_wait));
         self.forget_subscriptions(local);
-        self.send(local, |out| match code {
-            Some(code) => frame::close(out, code, reason),
-            None => frame::close_without_code(out),
-        });
+        self.send(local, |out| self.dialect.close(out, code, reason));
         self.watch(local);
         self.wake();
     }

@@ -2,6 +2,7 @@
 //!
 //! Replies are bytes of their own, events are references into shared runs: nothing is copied.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::broker::run::Run;
@@ -16,6 +17,12 @@ pub(super) enum Segment {
         start: usize,
         live: usize,
     },
+    /// A part of the same events as an event stream has them; `live` of them end in it.
+    Sse {
+        run: Arc<Run>,
+        part: Range<u32>,
+        live: u32,
+    },
 }
 
 impl Segment {
@@ -23,6 +30,11 @@ impl Segment {
         match self {
             Self::Replies(frames) => frames,
             Self::Events { run, start, .. } => run.frames().get(*start..).unwrap_or_default(),
+            Self::Sse { run, part, .. } => {
+                let text = run.sse().text();
+                let part = part.start as usize..part.end as usize;
+                text.get(part).unwrap_or_default()
+            }
         }
     }
 
@@ -31,11 +43,14 @@ impl Segment {
         std::mem::replace(self, Self::Replies(Vec::new()))
     }
 
-    pub(super) fn live(&self) -> usize {
-        match self {
-            Self::Replies(_) => 0,
-            Self::Events { live, .. } => *live,
-        }
+    /// Live events that are through with its last byte, and when the first of their run was read.
+    pub(super) fn live(&self) -> Option<(u64, Moment)> {
+        let (run, live) = match self {
+            Self::Replies(_) => return None,
+            Self::Events { run, live, .. } => (run, *live as u64),
+            Self::Sse { run, live, .. } => (run, u64::from(*live)),
+        };
+        (live > 0).then(|| (live, run.read_at()))
     }
 }
 
@@ -50,23 +65,22 @@ pub(super) struct Unsent {
 
 impl Unsent {
     /// Live events in it.
-    pub(super) fn live(&self) -> usize {
-        self.segments.iter().map(Segment::live).sum()
+    pub(super) fn live(&self) -> u64 {
+        let live = self.segments.iter().filter_map(Segment::live);
+        live.map(|(events, _)| events).sum()
     }
 
     /// When the oldest live event in it was read.
     pub(super) fn oldest(&self) -> Option<Moment> {
-        self.segments.iter().find_map(|segment| match segment {
-            Segment::Events { run, live, .. } if *live > 0 => Some(run.read_at()),
-            _ => None,
-        })
+        let mut live = self.segments.iter().filter_map(Segment::live);
+        live.next().map(|(_, read_at)| read_at)
     }
 
     /// Bytes of replies in it.
     pub(super) fn reply_bytes(&self) -> usize {
         let replies = self.segments.iter().map(|segment| match segment {
             Segment::Replies(frames) => frames.len(),
-            Segment::Events { .. } => 0,
+            Segment::Events { .. } | Segment::Sse { .. } => 0,
         });
         replies.sum()
     }
@@ -123,6 +137,7 @@ mod tests {
         ];
         assert_eq!(steps, wanted);
         assert_eq!(advance(&segments[1..], 1, 1), (1, 0));
-        assert_eq!(segments.iter().map(Segment::live).sum::<usize>(), 2);
+        let live = segments.iter().filter_map(Segment::live);
+        assert_eq!(live.map(|(events, _)| events).sum::<u64>(), 2);
     }
 }

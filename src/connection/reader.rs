@@ -230,12 +230,8 @@ impl Reader {
         if connection.phase.get() == Phase::Ended {
             return Poll::Ready(());
         }
-        if connection.is_parked.get() {
-            match connection.socket.poll_write_ready(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => connection.unpark(&self.local),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-            }
+        if connection.poll_unpark(&self.local, cx).is_err() {
+            return Poll::Ready(());
         }
         if connection.is_over() {
             self.session.flow.push_refused(cx);
@@ -293,7 +289,7 @@ impl Reader {
 }
 
 /// Lets everybody else have a turn, sockets that have become readable included.
-fn yield_turn(cx: &mut Context<'_>) -> Poll<()> {
+pub(super) fn yield_turn(cx: &mut Context<'_>) -> Poll<()> {
     // tokio wakes those that yield after it has polled its driver, which `wake_by_ref` would not.
     pin!(tokio::task::yield_now()).poll(cx)
 }
@@ -303,17 +299,10 @@ impl Future for Reader {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        {
-            let mut waker = this.connection.waker.borrow_mut();
-            let is_known = |waker: &std::task::Waker| waker.will_wake(cx.waker());
-            if !waker.as_ref().is_some_and(is_known) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
+        this.connection.woken_by(cx);
         let polled = this.turn(cx);
-        let input = this.carry.capacity()
-            + this.session.held_bytes()
-            + this.connection.in_flight_bytes.get();
+        let input =
+            this.carry.capacity() + this.session.held_bytes() + this.connection.in_flight_bytes();
         let [replies, _] = this.connection.kept.get();
         this.connection.book(&this.local, [replies, input]);
         if this.connection.is_ready.get() {
@@ -324,19 +313,7 @@ impl Future for Reader {
 }
 
 impl Drop for Reader {
-    /// However the task ends, by itself or by a panic: nothing of the connection stays behind.
     fn drop(&mut self) {
-        let (local, connection) = (&self.local, &self.connection);
-        connection.remember(local);
-        connection.phase.set(Phase::Ended);
-        connection.forget_subscriptions(local);
-        let unsent = connection.unsent.borrow_mut().take();
-        let live = unsent.map_or(0, |unsent| unsent.live());
-        local.counters.discarded.add(live as u64);
-        connection.book(local, [0, 0]);
-        if let Some(tls) = &connection.tls {
-            tls.send_last(&connection.socket);
-        }
-        local.forget(connection.slot());
+        self.connection.over(&self.local);
     }
 }

@@ -24,16 +24,19 @@ mod relief;
 mod table;
 
 use crate::broker::inbox::Bell;
+use crate::broker::request::Replay;
 use crate::broker::shard::Shard;
 use crate::config::Config;
 use crate::connection::flusher::Flusher;
 use crate::connection::lifeline::look_at;
+use crate::connection::listener::Listener;
 use crate::connection::local::Local;
 use crate::connection::reader::Reader;
 use crate::connection::session::Admission;
 use crate::connection::timers::{TICK, Tick};
 use crate::connection::{Connection, Newcomer};
 use crate::process::Process;
+use crate::protocol::names::TopicName;
 use crate::wire::Arrival;
 use mailbox::{Letter, Mailbox};
 use relief::Relief;
@@ -41,6 +44,10 @@ use table::Table;
 
 /// So many ticks late, the core did not run or did not look: that time judges nobody.
 const LATE_TICKS: u128 = 5;
+
+/// Who comes while the server drains comes back so much later at least: at once it would be here
+/// again before the process has gone.
+const LATECOMER_WAIT: Duration = Duration::from_secs(1);
 
 /// Connections that are reviewed in one round: some tens of microseconds.
 const REVIEWS_MAX: u32 = 512;
@@ -105,20 +112,37 @@ impl Core {
     /// Makes a connection of an upgraded socket; its task is to be run on this core. `early` are
     /// bytes that came behind the upgrade request.
     pub(crate) fn adopt(&self, admission: Admission, newcomer: Newcomer, early: Vec<u8>) -> Reader {
+        let connection = self.welcome(newcomer);
+        Reader::new(Rc::clone(&self.local), admission, connection, early)
+    }
+
+    /// Makes a connection of a socket that is to be an event stream of `topics`.
+    pub(crate) fn adopt_listener(
+        &self,
+        admission: Admission,
+        newcomer: Newcomer,
+        topics: Vec<(TopicName<'static>, Replay)>,
+    ) -> Listener {
+        let connection = self.welcome(newcomer);
+        Listener::new(Rc::clone(&self.local), admission, connection, topics)
+    }
+
+    fn welcome(&self, newcomer: Newcomer) -> Rc<Connection> {
         let local = &self.local;
         let connection = self
             .table
             .insert(local.index, |id| Connection::new(local, id, newcomer));
         if local.is_draining.get() {
             let (place, places) = (connection.id().slot(), self.table.places());
-            connection.say_goodbye(local, self.slot(place, places));
+            let slot = self.slot(place, places).max(LATECOMER_WAIT);
+            connection.say_goodbye(local, slot);
         }
         if local.is_finishing.get() {
             connection.leave(local);
         }
         // Its key may have been withdrawn on the way here.
         connection.review(local);
-        Reader::new(Rc::clone(local), admission, connection, early)
+        connection
     }
 
     /// Runs the shard and flushes the connections, for ever. `arrived` takes new sockets.

@@ -3,7 +3,7 @@
 //! No I/O and no clock: timestamps are passed in, frames are appended to the caller's buffer. Past
 //! this module nothing unvalidated goes on: a [`command::Command`] carries a checked topic name, a
 //! checked UUID, and a payload that is valid JSON, still byte for byte as the client sent it.
-//! Meaning and form are apart: [`answer::Answer`] is what is said, [`native`] how.
+//! Meaning and form are apart: [`answer::Answer`] is what is said, a [`dialect`] how.
 
 pub mod websocket;
 
@@ -11,7 +11,9 @@ pub mod command;
 mod fields;
 
 pub mod answer;
+pub mod dialect;
 pub mod native;
+pub mod sse;
 pub mod time;
 
 pub mod codes;

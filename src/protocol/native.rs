@@ -13,10 +13,11 @@ use super::websocket::frame;
 
 /// Appends `answer`, given at `ts`.
 pub fn encode(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
-    frame::text(out, |out| body(out, answer, ts));
+    frame::text(out, |out| json(out, answer, ts));
 }
 
-fn body(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
+/// Appends the JSON of `answer`, given at `ts`, without a frame. It has no line breaks.
+pub fn json(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
     match *answer {
         Answer::Published {
             request_id,

@@ -49,6 +49,8 @@ mod tls_identity;
 
 mod addresses;
 mod admission;
+mod events;
+mod events_ends;
 mod faults;
 mod hostile;
 mod hostile_memory;

@@ -113,7 +113,10 @@ async fn a_preflight_is_told_what_the_route_takes() {
         let methods = answer.header("access-control-allow-methods");
         assert_eq!(methods, Some(allowed));
         let headers = answer.header("access-control-allow-headers");
-        assert_eq!(headers, Some("X-API-Key, Authorization, Content-Type"));
+        assert_eq!(
+            headers,
+            Some("X-API-Key, Authorization, Content-Type, Last-Event-ID")
+        );
     }
 }
 

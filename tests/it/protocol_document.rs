@@ -6,6 +6,7 @@ use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::http::Response;
 use crate::harness::keys::{KeyFile, text};
+use crate::harness::sse::EventStream;
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 
@@ -77,6 +78,7 @@ async fn carry_out(example: Example) {
         .await;
     let mut client = None;
     let mut answer: Option<Response> = None;
+    let mut stream: Option<EventStream> = None;
     for line in example.lines {
         let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
         if matches!(first, ">" | "<" | "close") && client.is_none() {
@@ -90,6 +92,14 @@ async fn carry_out(example: Example) {
                 assert_eq!((code.to_string().as_str(), before.len()), (rest, 0));
             }
             ("SIGTERM", _, _) => broker.signal(Signal::TERM),
+            ("GET", _, _) if rest.contains("/events?") => {
+                stream = Some(EventStream::open(&broker, rest, &[]).await);
+            }
+            ("|", _, _) => {
+                let stream = stream.as_mut().expect("a stream");
+                let line = stream.wire.take_until(b"\n", "a line").await;
+                assert_fits(rest, line.expect("the stream goes on").trim_end());
+            }
             ("GET" | "POST" | "PUT" | "DELETE", _, _) => {
                 let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
                 answer = Some(broker.request(first, path, &[], body).await);

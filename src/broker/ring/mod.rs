@@ -109,6 +109,8 @@ impl Cursor {
 enum Said {
     Replies(Vec<u8>),
     Replay(Cursor),
+    /// What comes behind it waits until it is known what stands here.
+    Hold,
 }
 
 /// See the module.
@@ -130,6 +132,13 @@ pub struct Ring {
 }
 
 impl Ring {
+    /// A ring with `first` in front of all that will come.
+    pub fn behind(first: Vec<u8>) -> Self {
+        let mut ring = Self::default();
+        ring.push_replies(|out| *out = first);
+        ring
+    }
+
     /// Adds `run`; the oldest events beyond `limits` fall out. Returns how many did.
     pub fn push(&mut self, run: &Arc<Run>, limits: RingLimits) -> u64 {
         self.came += run.events() as u64;
@@ -248,6 +257,22 @@ impl Ring {
         }
     }
 
+    /// Holds up all that comes from now on, until it is [released](Self::release).
+    pub fn hold(&mut self) {
+        self.said.push_back((self.came, Said::Hold));
+    }
+
+    /// Puts frames where the first [hold](Self::hold) is, and lets go of what it holds up.
+    pub fn release(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        let mut said = self.said.iter_mut().map(|(_, said)| said);
+        if let Some(held) = said.find(|said| matches!(said, Said::Hold)) {
+            let mut frames = Vec::new();
+            append(&mut frames);
+            self.reply_bytes += frames.len();
+            *held = Said::Replies(frames);
+        }
+    }
+
     /// Adds a replay behind all that waits: `piece` first, if it came with it, then `rest`.
     pub fn push_replay(&mut self, piece: Option<Piece>, rest: Fetch) {
         let cursor = Cursor {
@@ -324,7 +349,7 @@ impl Ring {
 
     fn take_said(&mut self) -> Next {
         let next = match self.said.front_mut() {
-            None => return Next::Nothing,
+            None | Some((_, Said::Hold)) => return Next::Nothing,
             Some((_, Said::Replies(frames))) => {
                 self.reply_bytes -= frames.len();
                 Next::Replies(std::mem::take(frames))
@@ -358,6 +383,7 @@ impl Ring {
         match self.said.front() {
             Some((after, said)) if *after <= self.left => match said {
                 Said::Replies(_) => true,
+                Said::Hold => false,
                 Said::Replay(cursor) => cursor.piece.is_some() || !cursor.is_fetching,
             },
             _ => self.front.is_some(),
@@ -381,7 +407,7 @@ impl Ring {
         self.said.retain(|(_, said)| {
             let is_replay = matches!(said, Said::Replay(_));
             replays += usize::from(is_replay);
-            !is_replay
+            !is_replay && !matches!(said, Said::Hold)
         });
         self.reply_bytes -= replays * REPLAY_BYTES;
         given_up

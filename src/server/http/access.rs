@@ -218,7 +218,8 @@ pub(super) fn add_cors(
     if let Some(allowed) = allowed
         && is_preflight(method, asked)
     {
-        let wanted = HeaderValue::from_static("X-API-Key, Authorization, Content-Type");
+        let wanted =
+            HeaderValue::from_static("X-API-Key, Authorization, Content-Type, Last-Event-ID");
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static(allowed),

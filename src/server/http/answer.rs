@@ -11,6 +11,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
+use super::events::Stream;
 use super::listing::Listing;
 use crate::protocol::codes::ErrorCode;
 
@@ -23,6 +24,8 @@ pub(super) enum AnswerBody {
     Whole(Full<Bytes>),
     /// Made while it leaves.
     Listing(Listing),
+    /// The events of topics, which leave by another way.
+    Stream(Box<Stream>),
 }
 
 impl From<Vec<u8>> for AnswerBody {
@@ -43,6 +46,7 @@ impl Body for AnswerBody {
             Self::Whole(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
+            Self::Stream(_) => Poll::Ready(None),
             Self::Listing(listing) => listing
                 .poll_piece(cx)
                 .map(|piece| piece.map(|piece| piece.map(Frame::data))),
@@ -52,14 +56,14 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Listing(_) => false,
+            Self::Listing(_) | Self::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
-            Self::Listing(_) => SizeHint::default(),
+            Self::Listing(_) | Self::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -147,6 +147,7 @@ impl Shown {
             id,
             address,
             client_id,
+            transport,
             key,
             since_ms,
             subscriptions,
@@ -162,7 +163,7 @@ impl Shown {
             },
             client_id,
             key,
-            transport: "ws",
+            transport,
             since: when(process, since_ms),
             subscriptions,
             lag: ShownLag {

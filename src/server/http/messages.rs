@@ -71,7 +71,7 @@ struct ErrorAt<'a> {
 }
 
 /// The name in a path, checked.
-fn name_of(path: &str) -> Result<TopicName<'static>, String> {
+pub(super) fn name_of(path: &str) -> Result<TopicName<'static>, String> {
     let name = percent_decode_str(path).decode_utf8();
     let name = name.map_err(|_| "the name in the path is not UTF-8")?;
     TopicName::parse(name.into_owned()).map_err(|wrong| wrong.to_string())
@@ -212,10 +212,7 @@ impl Wanted {
                     last = Some(value.parse().map_err(|_| "last must be a whole number")?);
                 }
                 "since" => {
-                    let position = value.split_once(':').and_then(|(epoch, seq)| {
-                        let epoch = (!epoch.is_empty()).then(|| epoch.into())?;
-                        Some((epoch, seq.parse().ok()?))
-                    });
+                    let position = self::since(&value);
                     since = Some(position.ok_or("since must be EPOCH:SEQ")?);
                 }
                 "limit" => {
@@ -225,12 +222,17 @@ impl Wanted {
                 _ => {}
             }
         }
-        let replay = match since {
-            Some((epoch, seq)) => Replay::Since { epoch, seq },
-            None => Replay::Last(last.unwrap_or(u64::MAX)),
-        };
+        let replay = since.unwrap_or_else(|| Replay::Last(last.unwrap_or(u64::MAX)));
         Ok(Self { replay, limit })
     }
+}
+
+/// All after a position, which is written EPOCH:SEQ.
+pub(super) fn since(position: &str) -> Option<Replay> {
+    let (epoch, seq) = position.split_once(':')?;
+    let epoch = (!epoch.is_empty()).then(|| epoch.into())?;
+    let seq = seq.parse().ok()?;
+    Some(Replay::Since { epoch, seq })
 }
 
 /// `GET`: what the topic keeps of what is wanted, in pieces.

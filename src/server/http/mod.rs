@@ -1,11 +1,13 @@
-//! HTTP on a new socket: requests one after the other, until it closes or becomes a WebSocket.
+//! HTTP on a new socket: requests one after the other, until it closes, or becomes a WebSocket or an
+//! event stream.
 //!
 //! hyper parses and writes; what is here decides. Every request that has begun gets an answer with
 //! a body of JSON, whatever the client does with its own side, with a body that nobody wanted, or
 //! while the process ends. Routes are thin: each asks the shards or the counters.
 
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ mod body;
 pub(super) mod caller;
 mod connections;
 pub(super) mod ending;
+pub(super) mod events;
 mod forwarded;
 mod listing;
 mod messages;
@@ -39,7 +42,7 @@ mod tickets;
 mod topics;
 mod upgrade;
 
-use self::answer::{Answer, bad_request, error, json, options, wrong_method};
+use self::answer::{Answer, AnswerBody, bad_request, error, json, options, wrong_method};
 use self::body::RequestBody;
 use self::caller::{Caller, Peer, proxied};
 use self::ending::Ending;
@@ -50,6 +53,7 @@ use self::route::Route;
 
 use super::lobby::Guest;
 use crate::access::grant::Grant;
+use crate::config::Config;
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::wire::{Arrival, Wire};
@@ -72,7 +76,7 @@ impl Http {
     }
 }
 
-/// Serves HTTP on a new socket until it closes or becomes a WebSocket connection.
+/// Serves HTTP on a new socket until it closes or becomes a connection.
 pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
     let core = Rc::clone(&http.core);
     let config = core.config();
@@ -91,21 +95,24 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
     let peer = Rc::new(Peer::new(config, address, name));
     let underway = http.ending.enter();
     let progress = Arc::new(Progress::default());
-    let timeouts = Timeouts {
-        read: config.read_timeout,
-        idle: config.idle_timeout.unwrap_or(config.read_timeout),
-        write: config.write_timeout,
-    };
-    let socket = Patient::new(socket, Arc::clone(&progress), timeouts);
+    let socket = Patient::new(socket, Arc::clone(&progress), Timeouts::of(config));
     let ending = Arc::clone(&http.ending);
     let at_service = Arc::clone(&progress);
+    let leaving = Rc::new(Cell::new(None));
+    let (at_core, leaves) = (Rc::clone(&http.core), Rc::clone(&leaving));
     let service = service_fn(move |request| {
         at_service.begin();
         guest.ask();
         let (http, progress) = (Rc::clone(&http), Arc::clone(&at_service));
         let (guest, peer) = (Rc::clone(&guest), Rc::clone(&peer));
+        let leaves = Rc::clone(&leaves);
         async move {
             let answer = answer(&http, &peer, request).await;
+            if matches!(answer.body(), AnswerBody::Stream(_)) {
+                // hyper is not asked again.
+                leaves.set(Some(answer));
+                return pending().await;
+            }
             progress.answered(answer.headers().get(CONNECTION).is_some());
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 guest.fall_silent();
@@ -121,6 +128,7 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
         .max_header_size(config.http_head_bytes_max)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
+    let mut beginning = None;
     let served = {
         let mut ending = pin!(ending.begun());
         let mut is_ending = false;
@@ -129,6 +137,13 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
             if let Poll::Ready(served) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(Some(served));
             }
+            // Answers to requests before it may still be on their way.
+            let stream = leaving.take();
+            if stream.is_some() && progress.is_flushed() {
+                beginning = stream;
+                return Poll::Ready(None);
+            }
+            leaving.set(stream);
             is_ending = is_ending || ending.as_mut().poll(cx).is_ready();
             if !is_ending || underway.is_none() || !progress.is_idle() {
                 quiet.stop();
@@ -142,32 +157,51 @@ pub(super) async fn serve(http: Rc<Http>, arrival: Arrival, guest: Rc<Guest>) {
     let Some(parts) = connection.into_parts() else {
         return;
     };
+    if let Some(answer) = beginning {
+        events::begin(&at_core, parts.io.into_inner().into_inner(), answer);
+        return;
+    }
     let Some(served) = served else {
         parts.io.into_inner().into_inner().send_last();
         return;
     };
-    let failure = served.err();
-    if let Some(error) = &failure {
-        tracing::debug!(%error, "HTTP connection failed");
-    }
+    let is_in_head = progress.stage() == progress::Stage::Head;
     let patient = parts.io.into_inner();
-    let words = refusal::words(
-        patient.refused(),
-        failure.as_ref(),
-        progress.stage() == progress::Stage::Head,
+    let (socket, has_ended) = end(
+        config,
+        patient,
+        served.err().as_ref(),
+        is_in_head,
         &parts.read_buf,
-        config.http_head_bytes_max,
-    );
-    let has_ended = patient.has_ended() && words.is_none();
-    let mut socket = patient.into_inner();
-    if let Some((status, text)) = words {
-        refusal::refuse(&mut socket, status, &text, timeouts.write).await;
-    }
-    socket.send_last();
+    )
+    .await;
     drop((underway, parts.read_buf, parts.service));
     if !has_ended {
         refusal::linger(&socket.socket, config.close_wait).await;
     }
+}
+
+/// The last words to a client. Whether it has closed its side before.
+async fn end(
+    config: &Config,
+    patient: Patient,
+    failure: Option<&hyper::Error>,
+    is_in_head: bool,
+    read: &[u8],
+) -> (Wire, bool) {
+    if let Some(error) = failure {
+        tracing::debug!(%error, "HTTP connection failed");
+    }
+    let head_bytes_max = config.http_head_bytes_max;
+    let refused = patient.refused();
+    let words = refusal::words(refused, failure, is_in_head, read, head_bytes_max);
+    let has_ended = patient.has_ended() && words.is_none();
+    let mut socket = patient.into_inner();
+    if let Some((status, text)) = words {
+        refusal::refuse(&mut socket, status, &text, config.write_timeout).await;
+    }
+    socket.send_last();
+    (socket, has_ended)
 }
 
 /// Answers one request, and sees to what of its body nobody has read.
@@ -228,7 +262,14 @@ async fn decide(
         Some(Route::Metrics) => config.metrics_auth,
         _ => true,
     };
-    let grant = if needs_key {
+    let is_stream = matches!(route, Some(Route::Events | Route::TopicEvents(_)));
+    let ticket = tickets::of_query(request.uri().query().unwrap_or_default());
+    let grant = if let Some(ticket) = ticket.filter(|_| is_stream) {
+        match tickets::grant(core, &ticket) {
+            Ok(grant) => grant,
+            Err(wrong) => return wrong.answer(),
+        }
+    } else if needs_key {
         match access::grant(core.process(), caller, request.headers()) {
             Ok(grant) => grant,
             Err(wrong) => return wrong.answer(),
@@ -281,7 +322,7 @@ async fn decide(
         Route::Connection(id) => connections::show(core, id).await,
         Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
         Route::Topic(name) => topics::show(http, name, query, &grant).await,
-        Route::Messages(_) if method == Method::DELETE => {
+        Route::Messages(_) | Route::TopicEvents(_) if method == Method::DELETE => {
             // That of a topic whose own name ends like this.
             let name = path.strip_prefix("/topics/").unwrap_or_default();
             topics::delete(core, name, &grant).await
@@ -290,6 +331,10 @@ async fn decide(
             messages::post(http, caller, name, body, &grant).await
         }
         Route::Messages(name) => messages::recall(http, name, query, &grant).await,
+        Route::Events => events::open(http, caller, None, request, body, grant).await,
+        Route::TopicEvents(name) => {
+            events::open(http, caller, Some(name), request, body, grant).await
+        }
     }
 }
 

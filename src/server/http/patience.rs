@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::progress::{Progress, Stage};
 use super::refusal;
+use crate::config::Config;
 use crate::wire::Wire;
 
 /// A timer that fires later than this was held up by more than a busy machine.
@@ -93,6 +94,16 @@ pub(super) struct Timeouts {
     pub(super) idle: Duration,
     /// For any byte of an answer.
     pub(super) write: Duration,
+}
+
+impl Timeouts {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            read: config.read_timeout,
+            idle: config.idle_timeout.unwrap_or(config.read_timeout),
+            write: config.write_timeout,
+        }
+    }
 }
 
 /// A socket whose reads and writes fail with `TimedOut` once one has waited for too long. The time
@@ -219,6 +230,7 @@ impl AsyncWrite for Patient {
             self.refused = Some(status);
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        self.progress.writes(true);
         let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
         self.judge_write(cx, written)
     }
@@ -229,6 +241,7 @@ impl AsyncWrite for Patient {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.progress.writes(flushed.is_pending());
         self.judge_write(cx, flushed)
     }
 

@@ -4,7 +4,7 @@
 //! Shared by the socket, which sees bytes come, and the service, which sees requests begin and end.
 //! Both run on one thread; it is atomic only because hyper wants sockets that could move.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +35,21 @@ const STAGES: [Stage; 6] = [
 
 /// The stage of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Progress(AtomicU8);
+pub(super) struct Progress {
+    stage: AtomicU8,
+    /// Something that was written has not left.
+    is_writing: AtomicBool,
+}
 
 impl Progress {
     /// What the connection is at.
     pub(super) fn stage(&self) -> Stage {
-        let stage = usize::from(self.0.load(Ordering::Relaxed));
+        let stage = usize::from(self.stage.load(Ordering::Relaxed));
         STAGES.get(stage).copied().unwrap_or(Stage::Fresh)
     }
 
     fn enter(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Relaxed);
+        self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
     /// A request has its head.
@@ -67,6 +71,16 @@ impl Progress {
         if self.stage() == Stage::Answered {
             self.enter(Stage::Idle);
         }
+    }
+
+    /// hyper writes, or has flushed all that it had.
+    pub(super) fn writes(&self, is_writing: bool) {
+        self.is_writing.store(is_writing, Ordering::Relaxed);
+    }
+
+    /// Whether everything that hyper had to say has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.is_writing.load(Ordering::Relaxed)
     }
 
     /// Bytes have come.

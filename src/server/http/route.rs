@@ -18,6 +18,10 @@ pub(super) enum Route<'a> {
     Tickets,
     /// A topic's name, percent-encoded, in front of `/messages`.
     Messages(&'a str),
+    /// Of several topics.
+    Events,
+    /// A topic's name, percent-encoded, in front of `/events`.
+    TopicEvents(&'a str),
     /// A topic's name, percent-encoded, with a slash at its end if there was one.
     Topic(&'a str),
 }
@@ -33,6 +37,7 @@ impl<'a> Route<'a> {
             "/metrics" => Self::Metrics,
             "/stats" => Self::Stats,
             "/topics" => Self::Topics,
+            "/events" => Self::Events,
             "/tickets" => Self::Tickets,
             "/connections" => Self::Connections,
             _ => return Self::of_one(path),
@@ -46,9 +51,15 @@ impl<'a> Route<'a> {
             return Some(Self::Connection(number));
         }
         let name = path.strip_prefix("/topics/")?;
-        let of_messages = name.strip_suffix('/').unwrap_or(name);
-        let of_messages = of_messages.strip_suffix("/messages");
-        Some(of_messages.map_or(Self::Topic(name), Self::Messages))
+        let of_topic = name.strip_suffix('/').unwrap_or(name);
+        let route = if let Some(name) = of_topic.strip_suffix("/messages") {
+            Self::Messages(name)
+        } else if let Some(name) = of_topic.strip_suffix("/events") {
+            Self::TopicEvents(name)
+        } else {
+            Self::Topic(name)
+        };
+        Some(route)
     }
 
     /// The methods that it takes, as `Allow` has them.
@@ -58,7 +69,7 @@ impl<'a> Route<'a> {
             // A topic whose own name ends like this may still be deleted.
             Self::Messages(_) => "GET, HEAD, POST, DELETE",
             Self::Tickets => "POST",
-            Self::Topic(_) | Self::Connection(_) => "GET, HEAD, DELETE",
+            Self::Topic(_) | Self::TopicEvents(_) | Self::Connection(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -89,6 +100,10 @@ mod tests {
             ("/health//", None),
             ("/topics/a/messages", Some(Route::Messages("a"))),
             ("/topics/a/b/messages/", Some(Route::Messages("a/b"))),
+            ("/topics/a/events", Some(Route::TopicEvents("a"))),
+            ("/topics/a/events/", Some(Route::TopicEvents("a"))),
+            ("/topics/events", Some(Route::Topic("events"))),
+            ("/events", Some(Route::Events)),
             ("/topics/messages", Some(Route::Topic("messages"))),
             ("/topicsx", None),
             ("*", None),

@@ -56,36 +56,34 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
     })
     .await
     {
-        Some(Created::Created) => json(
-            StatusCode::CREATED,
-            &TopicAnswer {
-                status: "created",
-                topic: &name,
-            },
-        ),
         Some(Created::Exists) => error(
             StatusCode::CONFLICT,
             ErrorCode::TopicExists,
             "topic already exists",
         ),
-        Some(Created::NoMemory) => error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::LimitExceeded,
-            "no room for another topic: the memory budget is used up (MEMORY_BUDGET)",
-        ),
-        Some(Created::LimitReached) => {
-            let text = format!(
-                "no room for another topic: MAX_TOPICS is {}",
-                core.config().topics_max
-            );
-            error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::LimitExceeded,
-                &text,
+        Some(created) => not_created(core, created).unwrap_or_else(|| {
+            json(
+                StatusCode::CREATED,
+                &TopicAnswer {
+                    status: "created",
+                    topic: &name,
+                },
             )
-        }
+        }),
         None => no_answer(),
     }
+}
+
+/// What a topic that is not there after all is answered with.
+pub(super) fn not_created(core: &Core, created: Created) -> Option<Answer> {
+    let why = match created {
+        Created::Created | Created::Exists => return None,
+        Created::NoMemory => "the memory budget is used up (MEMORY_BUDGET)".to_owned(),
+        Created::LimitReached => format!("MAX_TOPICS is {}", core.config().topics_max),
+    };
+    let text = format!("no room for another topic: {why}");
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Some(error(status, ErrorCode::LimitExceeded, &text))
 }
 
 /// A shard has not answered: the process is about to end.

@@ -65,15 +65,9 @@ pub(super) fn upgrade(
         Ok(grant) => grant,
         Err(wrong) => return wrong.answer(),
     };
-    let process = core.process();
-    let (ip, now) = (caller.address.ip(), process.started.elapsed());
-    let address = match process.addresses.enter(ip, now) {
-        Ok(address) => address,
-        Err(TooMany { text, wait }) => return too_many(&text, wait),
-    };
-    let admission = match admit(process, grant.as_ref(), address) {
+    let admission = match enter(core, caller, grant.as_ref()) {
         Ok(admission) => admission,
-        Err((status, text)) => return error(status, ErrorCode::LimitExceeded, &text),
+        Err(refusal) => return *refusal,
     };
     let client_id = client_id(query);
     let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
@@ -99,12 +93,27 @@ pub(super) fn upgrade(
             address,
             client_id,
             grant,
+            stream: None,
         };
         let reader = core.adopt(admission, newcomer, parts.read_buf.to_vec());
         // A task of its own, so that this one, which is larger, is gone with the handshake.
         tokio::task::spawn_local(reader);
     });
     response.map(|_| Vec::new().into())
+}
+
+/// Lets a client in, or refuses it.
+pub(super) fn enter(
+    core: &Core,
+    caller: &Caller<'_>,
+    grant: Option<&Grant>,
+) -> Result<Admission, Box<Answer>> {
+    let process = core.process();
+    let (ip, now) = (caller.address.ip(), process.started.elapsed());
+    let address = process.addresses.enter(ip, now);
+    let address = address.map_err(|TooMany { text, wait }| Box::new(too_many(&text, wait)))?;
+    admit(process, grant, address)
+        .map_err(|(status, text)| Box::new(error(status, ErrorCode::LimitExceeded, &text)))
 }
 
 /// Takes a seat, and a place among the connections of the key; or says what there is no room for.
@@ -169,7 +178,7 @@ fn warn_of_old_proxy(process: &Process) {
 }
 
 /// The label that a client gives itself. Cut to its limit, without what could forge a log line.
-fn client_id(query: &str) -> Option<Box<str>> {
+pub(super) fn client_id(query: &str) -> Option<Box<str>> {
     let (_, id) = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "client_id")?;
     let id: String = id.chars().filter(|c| !c.is_control()).collect();
     let cut = id.floor_char_boundary(CLIENT_ID_BYTES_MAX);

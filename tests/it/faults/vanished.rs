@@ -15,6 +15,7 @@ use crate::harness::broker::Broker;
 use crate::harness::descriptors::descriptors_of;
 use crate::harness::http::request_head;
 use crate::harness::raw::{self, RawSocket};
+use crate::harness::sse::EventStream;
 use crate::harness::wire::Wire;
 use crate::harness::within;
 
@@ -155,13 +156,24 @@ async fn who_has_vanished_at_any_stage_is_forgotten() {
         .send(request_head("GET", "/health", &[]).as_bytes())
         .await;
     kept_alive.take_head("an answer").await.expect("an answer");
-    assert_eq!(broker.subscribers_of("far").await, 1);
+    // One that is quiet, and one for which something comes.
+    broker.create_topic("quiet").await;
+    let mut streams = Vec::new();
+    for path in ["/topics/quiet/events", "/topics/far/events"] {
+        let wire = machine.dial(&broker).await;
+        let mut stream = EventStream::open_over(wire, path, &[]).await;
+        stream.expect("ack").await;
+        streams.push(stream);
+    }
+    assert_eq!(broker.subscribers_of("far").await, 2);
 
     machine.vanish();
     let ack = neighbour.publisher.publish("far", "x".repeat(60_000)).await;
-    assert_eq!(ack["matched"], 1);
+    assert_eq!(ack["matched"], 2);
     neighbour.alone(&broker, descriptors).await;
-    assert_eq!(broker.subscribers_of("far").await, 0);
+    for topic in ["far", "quiet"] {
+        assert_eq!(broker.subscribers_of(topic).await, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -68,15 +68,16 @@ impl Wire {
 
     /// An HTTP head with its empty line; `None` if the connection ends first.
     pub(crate) async fn take_head(&mut self, what: &str) -> Option<String> {
-        self.take_through(b"\r\n\r\n", what).await
+        self.take_until(b"\r\n\r\n", what).await
     }
 
     /// A line with its end; `None` if the connection ends first.
     pub(crate) async fn take_line(&mut self, what: &str) -> Option<String> {
-        self.take_through(b"\r\n", what).await
+        self.take_until(b"\r\n", what).await
     }
 
-    async fn take_through(&mut self, end: &[u8], what: &str) -> Option<String> {
+    /// Text up to its end, with it; `None` if the connection ends first.
+    pub(crate) async fn take_until(&mut self, end: &[u8], what: &str) -> Option<String> {
         loop {
             let at = self
                 .received
@@ -84,7 +85,7 @@ impl Wire {
                 .position(|here| here == end);
             if let Some(at) = at {
                 let text = self.received.drain(..at + end.len()).collect();
-                return Some(String::from_utf8(text).expect("heads are ASCII"));
+                return Some(String::from_utf8(text).expect("text is UTF-8"));
             }
             if !self.read_more(what).await {
                 return None;

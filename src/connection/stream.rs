@@ -1,0 +1,182 @@
+//! A connection that is an event stream: what its socket is sent in the place of frames, and which
+//! position stands with each event.
+//!
+//! A stream of one topic shares every byte with all others of that topic. In one of several topics an
+//! event's `id:` has the position in each of them, as this stream has come to it: that line is its
+//! own, the rest is shared.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Connection;
+use super::local::Local;
+use super::outgoing::Segment;
+use crate::broker::delivery::Said;
+use crate::broker::directory::TopicEntry;
+use crate::broker::run::Run;
+use crate::protocol::answer::{Answer, Position};
+use crate::protocol::dialect::Dialect;
+use crate::protocol::sse;
+
+/// Where a stream of several topics is in each, in the order in which the client has named them.
+#[derive(Debug)]
+pub(super) struct Positions(RefCell<Vec<Place>>);
+
+/// One topic of a stream.
+#[derive(Debug)]
+enum Place {
+    /// Its shard has not answered.
+    Asked,
+    /// It was gone before the subscribe came to it.
+    Absent,
+    Present {
+        topic: Arc<TopicEntry>,
+        /// Of the newest event that there was when the stream began.
+        newest: u64,
+        /// Of the newest event that the stream was sent, or that it did not ask for.
+        seq: u64,
+        recovered: Option<bool>,
+    },
+}
+
+impl Positions {
+    /// Of so many topics. None of one: its position is the same for everybody.
+    pub(super) fn of(topics: usize) -> Option<Box<Self>> {
+        let places = || (0..topics).map(|_| Place::Asked).collect();
+        (topics > 1).then(|| Box::new(Self(RefCell::new(places()))))
+    }
+
+    /// Notes what a shard has answered. Shards answer in any order, but each topic once; `place` is
+    /// the one that was asked for. Whether none is left to answer.
+    fn answered(&self, place: usize, said: &Said) -> bool {
+        let mut places = self.0.borrow_mut();
+        if let Some(place) = places.get_mut(place) {
+            *place = match said {
+                Said::Subscribed {
+                    topic,
+                    seq,
+                    recovered,
+                    replay,
+                    ..
+                } => Place::Present {
+                    topic: Arc::clone(topic),
+                    newest: *seq,
+                    // A replay that has not left is still to come.
+                    seq: replay.as_ref().map_or(*seq, |(_, of)| of.first - 1),
+                    recovered: *recovered,
+                },
+                _ => Place::Absent,
+            };
+        }
+        !places.iter().any(|place| matches!(place, Place::Asked))
+    }
+
+    /// The newest event of `topic` that was sent is `seq`. Appends the `id:` that goes with it.
+    fn note(&self, topic: &TopicEntry, seq: u64, out: &mut Vec<u8>) {
+        let mut places = self.0.borrow_mut();
+        for place in places.iter_mut() {
+            if let Place::Present {
+                topic: of, seq: at, ..
+            } = place
+                && std::ptr::eq(&raw const **of, topic)
+            {
+                *at = seq;
+            }
+        }
+        let positions = places.iter().map(|place| match place {
+            Place::Present { topic, seq, .. } => (topic.epoch(), *seq),
+            // No epoch is like this: who resumes from it gets all that is kept.
+            Place::Asked | Place::Absent => ("0", 0),
+        });
+        sse::id(out, positions);
+    }
+}
+
+impl Connection {
+    /// Whether it is an event stream.
+    pub(super) fn is_stream(&self) -> bool {
+        self.dialect == Dialect::Sse
+    }
+
+    /// Gives `add` what the socket of a stream is sent for the events of `run` from `first` on.
+    pub(super) fn stream(
+        &self,
+        run: &Arc<Run>,
+        first: usize,
+        is_live: bool,
+        mut add: impl FnMut(Segment),
+    ) {
+        let events = run.events();
+        let live = |events: usize| u32::try_from(events).unwrap_or(u32::MAX);
+        let Some(positions) = &self.positions else {
+            let part = run.sse().span(first).start..run.sse().text().len();
+            let live = if is_live { live(events - first) } else { 0 };
+            add(segment(run, part, live));
+            return;
+        };
+        for index in first..events {
+            let mut id = Vec::new();
+            positions.note(run.topic(), run.first_seq() + index as u64, &mut id);
+            let part = run.sse().behind_id(index);
+            add(Segment::Replies(id));
+            add(segment(run, part, u32::from(is_live)));
+        }
+    }
+
+    /// What a stream does with the answer to its subscribe: one of several topics acks them all
+    /// together, in front of everything that came meanwhile.
+    pub(super) fn stream_answered(&self, local: &Local, said: &mut Said) {
+        let Some(positions) = &self.positions else {
+            return;
+        };
+        let (Said::Subscribed { request_id, .. } | Said::Refused { request_id, .. }) = said else {
+            return;
+        };
+        // What was asked with each: its place, which is nobody else's affair.
+        let place = request_id.take().and_then(|place| place.parse().ok());
+        if !positions.answered(place.unwrap_or(usize::MAX), said) {
+            return;
+        }
+        let places = positions.0.borrow();
+        let (mut known, mut lost) = (Vec::new(), None);
+        for place in &*places {
+            let Place::Present {
+                topic,
+                newest,
+                recovered: of,
+                ..
+            } = place
+            else {
+                continue;
+            };
+            known.push(Position {
+                topic: topic.name(),
+                epoch: topic.epoch(),
+                seq: *newest,
+            });
+            if let Some(is_recovered) = of {
+                let lost = lost.get_or_insert_with(Vec::new);
+                lost.extend((!is_recovered).then(|| topic.name()));
+            }
+        }
+        let answer = Answer::SubscribedToMany {
+            request_id: None,
+            topic: None,
+            matched: known.len() as u64,
+            positions: Some(&known),
+            lost: lost.as_deref(),
+        };
+        let mut ring = self.ring.borrow_mut();
+        ring.release(|out| self.dialect.encode(out, &answer, local.timestamp()));
+    }
+}
+
+fn segment(run: &Arc<Run>, part: Range<usize>, live: u32) -> Segment {
+    let at = |byte: usize| u32::try_from(byte).unwrap_or(u32::MAX);
+    Segment::Sse {
+        run: Arc::clone(run),
+        part: at(part.start)..at(part.end),
+        live,
+    }
+}
