@@ -51,6 +51,8 @@ class WebSocketLink:
         self._proof: Proof | None = None
         self._request_ids = 0
         self._unanswered: dict[str, Answered] = {}
+        self._awaited: set[str] = set()
+        """Of these, those whose answer somebody may be waiting for."""
         self._commands: deque[str] = deque()
         self._work = asyncio.Event()
         self._live: dict[str, list[Subscription]] = {}
@@ -186,7 +188,8 @@ class WebSocketLink:
     # What is asked of it.
 
     def subscribe(self, subscription: Subscription) -> None:
-        self._ask(subscription.command(), partial(self._subscribed, subscription))
+        answered = partial(self._subscribed, subscription)
+        self._ask(subscription.command(), answered, awaited=not subscription.has_position)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         self._leave(subscription)
@@ -198,17 +201,23 @@ class WebSocketLink:
             if not done.done():
                 done.set_result(None)
 
-        self._ask(commands.unsubscribe(subscription.topic), answered)
+        self._ask(commands.unsubscribe(subscription.topic), answered, awaited=True)
         await done
 
     def publish(self) -> None:
         self._work.set()
 
-    def _ask(self, command: str, answered: Answered) -> None:
-        request_id = self._next_request_id()
-        self._unanswered[request_id] = answered
+    def _ask(self, command: str, answered: Answered, *, awaited: bool) -> None:
+        request_id = self._expect(answered, awaited=awaited)
         self._commands.append(commands.with_request_id(command, request_id))
         self._work.set()
+
+    def _expect(self, answered: Answered, *, awaited: bool) -> str:
+        request_id = self._next_request_id()
+        self._unanswered[request_id] = answered
+        if awaited:
+            self._awaited.add(request_id)
+        return request_id
 
     def _next_request_id(self) -> str:
         self._request_ids += 1
@@ -245,8 +254,7 @@ class WebSocketLink:
         entry = self._outbox.take()
         if entry is None:
             return None
-        request_id = self._next_request_id()
-        self._unanswered[request_id] = partial(self._published, entry)
+        request_id = self._expect(partial(self._published, entry), awaited=True)
         return commands.with_request_id(commands.publish(entry.topic, entry.body), request_id)
 
     # Reading.
@@ -270,6 +278,7 @@ class WebSocketLink:
     def _hear(self, frame: Frame) -> None:
         kind, request_id = frame.get("type"), frame.get("request_id")
         if kind in ("ack", "pong", "error") and request_id in self._unanswered:
+            self._awaited.discard(request_id)
             self._unanswered.pop(request_id)(frame)
         elif kind == "error":
             self._hear_error(from_frame(frame))
@@ -314,7 +323,7 @@ class WebSocketLink:
     async def _wait_for_room(self, subscription: Subscription) -> None:
         self._is_paused = True
         self._pauses += 1
-        while subscription.is_full and subscription.state == "live" and not self._unanswered:
+        while subscription.is_full and subscription.state == "live" and not self._awaited:
             self._needs.room.clear()
             await self._needs.room.wait()
         self._is_paused = False
@@ -409,7 +418,6 @@ class WebSocketLink:
     def _recheck_now(self) -> None:
         self._recheck = None
         if self._is_paused:
-            # Asking now would make the reader go on, and that is for the consumer to say.
             self._recheck_later()
             return
         for subscriptions in list(self._live.values()):
@@ -471,7 +479,7 @@ class WebSocketLink:
         if proof is None or proof.token is None or proof.token == old:
             return None
         answer: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
-        self._ask(commands.auth(key=None, token=proof.token), answer.set_result)
+        self._ask(commands.auth(key=None, token=proof.token), answer.set_result, awaited=True)
         frame = await answer
         if frame is None or frame["type"] == "error":
             logger.warning("the fresh token was refused: %s", frame and from_frame(frame))
