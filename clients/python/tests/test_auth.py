@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,7 +156,7 @@ async def test_what_a_key_may_not_do(start_broker: StartBroker, quick: Settings,
 
 async def test_a_source_of_keys_that_fails_is_asked_again(start_broker: StartBroker, quick: Settings) -> None:
     broker = await start_broker(**KEYS)
-    answers = iter([OSError("no route to the vault"), "secret"])
+    answers: Iterator[str | Exception] = iter([OSError("no route to the vault"), "secret"])
 
     def ask() -> str:
         answer = next(answers)

@@ -200,7 +200,7 @@ async def test_a_message_that_may_not_be_repeated_is_given_up(start_broker: Star
 async def test_what_waits_offline_is_bounded(start_broker: StartBroker, quick: Settings) -> None:
     broker = await start_broker()
     for limits in ({"publish_queue_max": 5}, {"publish_queue_bytes_max": 5 * 1100}):
-        settings = replace(quick, **limits)  # type: ignore[arg-type]
+        settings = replace(quick, **limits)
         async with shardcast.connect(broker.url, settings=settings) as client:
             await broker.kill()
             while client.state == "open":
