@@ -11,6 +11,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 ROOT = Path(__file__).resolve().parents[3]
 START_S = 10
@@ -96,10 +97,10 @@ class Broker:
 
     async def messages(self, topic: str) -> list[Any]:
         """The payloads that a topic keeps."""
-        answer = await self.call("GET", f"/topics/{topic}/messages")
+        answer = await self.call("GET", f"/topics/{quote(topic, safe='')}/messages")
         return [event["message"]["payload"] for event in answer["messages"]]
 
     async def post(self, topic: str, payloads: list[Any]) -> None:
         for start in range(0, len(payloads), 500):
             part = [{"payload": payload} for payload in payloads[start : start + 500]]
-            await self.call("POST", f"/topics/{topic}/messages", part)
+            await self.call("POST", f"/topics/{quote(topic, safe='')}/messages", part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Literal
 
 
 class Proxy:
@@ -13,10 +14,13 @@ class Proxy:
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._pairs: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._swallows = False
         self._refuses = False
         self._answer_bytes_left: int | None = None
+        self.blocks_websockets: Literal["no", "answer", "reset", "silence"] = "no"
+        """What an upgrade meets: a page of somebody who forbids it, the end of the connection, or nothing at all."""
         self.accepted = 0
         self.port = 0
 
@@ -66,6 +70,7 @@ class Proxy:
             writer.transport.abort()
             return
         self._writers |= {writer, upstream[1]}
+        self._pairs[upstream[1]] = writer
         up = asyncio.create_task(self._pass(reader, upstream[1], answers=False))
         down = asyncio.create_task(self._pass(upstream[0], writer, answers=True))
         self._tasks |= {up, down}
@@ -74,9 +79,20 @@ class Proxy:
         writer.transport.abort()
         upstream[1].transport.abort()
 
+    async def _block(self, upstream: asyncio.StreamWriter) -> None:
+        if self.blocks_websockets == "answer":
+            # The writers of both directions come in pairs; the other one leads to the client.
+            self._pairs[upstream].write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\n<html>")
+            await self._pairs[upstream].drain()
+        elif self.blocks_websockets == "silence":
+            await asyncio.sleep(3600)
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool) -> None:
         try:
             while data := await reader.read(4096):
+                if self.blocks_websockets != "no" and b"Upgrade: websocket" in data:
+                    await self._block(writer)
+                    return
                 while self._swallows:
                     await asyncio.sleep(0.01)
                 left = self._answer_bytes_left if answers else None

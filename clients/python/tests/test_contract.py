@@ -106,13 +106,18 @@ class Stage:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A handshake that still waits for its step would hold up the end.
+        for _ in range(100):
+            self._may_open.release()
         self._server.close()
         await self._server.wait_closed()
 
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"ws://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}/ws"
+        (socket,) = self._server.sockets
+        port = socket.getsockname()[1]
+        return f"ws://127.0.0.1:{port}/ws"
 
     def client_moved(self, state: str) -> None:
         if state == "failed":

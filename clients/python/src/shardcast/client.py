@@ -128,11 +128,11 @@ class Client:
         position = Position.parse(since) if isinstance(since, str) else since
         if position is not None and isinstance(position, Position) is is_pattern(topic):
             raise ValueError("since is a position for a topic, and a position of each topic for a pattern")
-        if not isinstance(last, int) or isinstance(last, bool) or last < 0:
+        if type(last) is not int or last < 0:
             raise ValueError(f"last is a number of events, not {last!r}")
         if policy not in (None, "latest"):
             raise ValueError(f"policy is 'latest' or None, not {policy!r}")
-        if max_rate is not None and (not isinstance(max_rate, int) or not 1 <= max_rate <= MAX_RATE_MAX):
+        if max_rate is not None and (type(max_rate) is not int or not 1 <= max_rate <= MAX_RATE_MAX):
             raise ValueError(f"max_rate is 1 to {MAX_RATE_MAX} events a second, not {max_rate!r}")
         subscription = Subscription(
             self,
