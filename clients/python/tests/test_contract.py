@@ -101,7 +101,7 @@ class Stage:
         self._server = await serve(self._accept, "127.0.0.1", 0, process_request=self._hold, ping_interval=None)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         assert self._server is not None
         for task in self._tasks:
             task.cancel()
