@@ -1,0 +1,13 @@
+/** What the broker refused, or the client itself: `code` says what. */
+export declare class ShardcastError extends Error {
+    /** One of the broker's codes, or `QUEUE_FULL`, `CONNECTION_LOST`, `CLOSED`, `UNSUPPORTED`. */
+    readonly code: string;
+    /** After how many milliseconds it would be taken, where the broker has said so. */
+    readonly retryAfterMs?: number | undefined;
+    name: string;
+    constructor(
+    /** One of the broker's codes, or `QUEUE_FULL`, `CONNECTION_LOST`, `CLOSED`, `UNSUPPORTED`. */
+    code: string, message: string, 
+    /** After how many milliseconds it would be taken, where the broker has said so. */
+    retryAfterMs?: number | undefined);
+}
