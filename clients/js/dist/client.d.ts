@@ -1,6 +1,6 @@
 import { ShardcastError } from "./error.js";
 import { type Receipt } from "./outbox.js";
-import { Subscription, type SubscribeOptions } from "./subscription.js";
+import { type SubscribeOptions, type Subscription } from "./subscription.js";
 /**
  * `connecting`: on the way, the key included; `open`; `waiting`: lost, and tried again after a pause;
  * `failed`: the broker does not take the key, which is final; `closed`: by `close()`.
@@ -28,7 +28,7 @@ export interface ConnectOptions {
     heartbeatMs?: number;
     /** Silence in milliseconds after which an event stream is dead; 75,000. */
     streamSilenceMs?: number;
-    /** Longest pause in milliseconds before the first new try; it doubles with each; 500. */
+    /** Most milliseconds of the random pause before the first new try; it doubles with each; 500. */
     backoffMs?: number;
     /** Where it stops doubling; 30,000. */
     backoffMaxMs?: number;
@@ -43,14 +43,16 @@ export interface PublishOptions {
     once?: boolean;
 }
 /** One broker, over as many connections as it takes. */
-export declare class Client {
-    #private;
-    constructor(url: string | URL, options: ConnectOptions);
-    get state(): ClientState;
+export interface Client {
+    readonly state: ClientState;
     /** What carries it, while it is open. */
-    get transport(): "ws" | "sse" | undefined;
+    readonly transport: "ws" | "sse" | undefined;
+    /** Listens to a topic or a pattern. */
     subscribe<T = unknown>(topic: string, options?: SubscribeOptions<T>): Subscription<T>;
-    publish(topic: string, payload: unknown, { id, once }?: PublishOptions): Promise<Receipt>;
+    /** Publishes; where there is no connection, as soon as there is one. */
+    publish(topic: string, payload: unknown, options?: PublishOptions): Promise<Receipt>;
     /** Ends everything: what has no answer yet fails with `CLOSED`. */
     close(): void;
 }
+/** Returns a client at once; it connects, and stays so, by itself. */
+export declare function connect(url: string | URL, options?: ConnectOptions): Client;

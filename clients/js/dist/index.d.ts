@@ -1,9 +1,4 @@
-/**
- * Client for shardcast, a publish/subscribe broker. `connect` is where to begin.
- */
-import { Client, type ConnectOptions } from "./client.js";
-/** Returns a client at once; it connects, and stays so, by itself. */
-export declare const connect: (url: string | URL, options?: ConnectOptions) => Client;
+export { connect } from "./client.js";
 export { ShardcastError } from "./error.js";
 export { matches } from "./pattern.js";
 export type { Client, ClientState, ConnectOptions, PublishOptions, Secret } from "./client.js";

@@ -12,23 +12,14 @@ export interface Receipt {
 }
 /**
  * What is published and not answered yet, in order. Bounded, and kept until the answer: what a cut
- * leaves without one is sent again.
+ * leaves without one is sent again. `send` says whether there is a connection.
  */
-export declare class Outbox {
-    #private;
-    private readonly countMax_;
-    private readonly bytesMax_;
-    private readonly send_;
-    /** `send` is there while there is a connection. */
-    constructor(countMax_: number, bytesMax_: number, send_: () => ((frame: string) => void) | undefined);
-    post_(request_id: string, id: string, frame: string, once: boolean): Promise<Receipt>;
-    flush_(): void;
-    /** Whether the message was the answer to one of these. */
-    answer_({ type, request_id, seq, matched, duplicate, error, retry_after_ms }: Message): boolean;
-    /** Goes on at once: after a pause, or on a new connection. */
-    resume_(): void;
+export declare function outbox(countMax: number, bytesMax: number, send: (frame?: string) => unknown): {
+    resume_: () => void;
+    post_(request_id: string, id_: string, frame_: string, once_: boolean): Promise<Receipt>;
+    answer_({ request_id, seq, matched, duplicate, error, retry_after_ms }: Message): void;
     /** The connection has ended, with this close code. */
     cut_(code?: number): void;
     /** Gives all of it up. */
-    end_(error: ShardcastError): void;
-}
+    end_({ code, message }: ShardcastError): void;
+};

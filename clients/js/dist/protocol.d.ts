@@ -1,3 +1,5 @@
+/** What an answer is known by. */
+export declare const nextId: () => string;
 /** A place in the order of a topic: behind the event `seq`. */
 export interface Position {
     epoch: string;

@@ -1,11 +1,5 @@
-/**
- * Client for shardcast, a publish/subscribe broker. `connect` is where to begin.
- */
-import { Client, type ConnectOptions } from "./client.js";
-
-/** Returns a client at once; it connects, and stays so, by itself. */
-export const connect = (url: string | URL, options: ConnectOptions = {}): Client => new Client(url, options);
-
+// Client for shardcast, a publish/subscribe broker. `connect` is where to begin.
+export { connect } from "./client.js";
 export { ShardcastError } from "./error.js";
 export { matches } from "./pattern.js";
 export type { Client, ClientState, ConnectOptions, PublishOptions, Secret } from "./client.js";

@@ -1,5 +1,10 @@
 // What the broker says, as far as the client looks at it.
 
+let requests = 0;
+
+/** What an answer is known by. */
+export const nextId = (): string => `${++requests}`;
+
 /** A place in the order of a topic: behind the event `seq`. */
 export interface Position {
   epoch: string;

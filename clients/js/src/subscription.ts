@@ -1,4 +1,4 @@
-import { Cursor, type Gap } from "./cursor.js";
+import { cursor, type Gap } from "./cursor.js";
 import { ShardcastError } from "./error.js";
 import { isPattern } from "./pattern.js";
 import type { Message, Position } from "./protocol.js";
@@ -53,111 +53,114 @@ export function tell<A extends unknown[]>(callback: ((...said: A) => void) | und
 }
 
 /** A topic or pattern that is listened to, over as many connections as it takes. */
-export class Subscription<T = unknown> implements AsyncIterable<ShardcastEvent<T>> {
+export interface Subscription<T = unknown> extends AsyncIterable<ShardcastEvent<T>> {
+  readonly topic: string;
+  readonly state: SubscriptionState;
   /** Fulfilled when the broker has confirmed it, rejected when it fails before. */
   readonly ready: Promise<void>;
-  /** @internal Refusals in a row. */
-  tries_ = 0;
-  /** @internal */
-  retry_: ReturnType<typeof setTimeout> | undefined;
-  /** @internal */
-  readonly cursor_ = new Cursor((gap) => tell(this.options_.onGap, gap));
-  /** @internal Once it was confirmed, or was given positions, it goes on instead of beginning. */
-  resumes_ = false;
-
-  #state: SubscriptionState = "pending";
-  #error?: ShardcastError;
-  #buffer: ShardcastEvent<T>[] = [];
-  #wake?: () => void;
-  #settle!: [() => void, (error: ShardcastError) => void];
-
-  /** @internal */
-  constructor(
-    readonly topic: string,
-    /** @internal */
-    readonly options_: SubscribeOptions<T>,
-    private readonly leave_: (state: "failed" | "ended") => void,
-  ) {
-    this.ready = new Promise((...settle) => (this.#settle = settle));
-    // Who does not ask for it has `onState`, or the loop.
-    this.ready.catch(() => {});
-    const { since } = options_;
-    if (since) {
-      this.resumes_ = true;
-      const places = isPattern(topic) ? since : { [topic]: since };
-      for (const [name, place] of Object.entries(places)) this.cursor_.resume_(name, place as Position);
-    }
-  }
-
-  get state(): SubscriptionState {
-    return this.#state;
-  }
-
   /** What to give as `since` to go on from here: a position, and of a pattern one for each topic. */
-  get position(): Position | Record<string, Position> | undefined {
-    const places = this.cursor_.positions_();
-    return isPattern(this.topic) ? places : places[this.topic];
-  }
-
+  readonly position: Position | Record<string, Position> | undefined;
   /** Ends it. No event is told any more. */
-  unsubscribe(): void {
-    if (this.finish_("ended")) this.#buffer = [];
-  }
-
+  unsubscribe(): void;
   /** Reads the events, one loop at a time. Leaving the loop ends the subscription. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<ShardcastEvent<T>, void> {
-    try {
-      for (;;) {
-        const event = this.#buffer.shift();
-        if (event) yield event;
-        else if (this.#error) throw this.#error;
-        else if (this.#state === "ended") return;
-        else await new Promise<void>((wake) => (this.#wake = wake));
+  [Symbol.asyncIterator](): AsyncGenerator<ShardcastEvent<T>, void>;
+}
+
+export type Internal = ReturnType<typeof subscription>;
+
+/** `leave` is called at its end. */
+export function subscription(topic: string, options: SubscribeOptions<any>, leave: (state: "failed" | "ended") => void) {
+  const { since, onEvent, onGap, onState, bufferMax = 1000 } = options;
+  const places = cursor((gap) => tell(onGap, gap));
+  let state: SubscriptionState = "pending";
+  let failure: ShardcastError | undefined;
+  let buffer: ShardcastEvent<any>[] = [];
+  let wake: (() => void) | undefined;
+  let settle: [() => void, (error: ShardcastError) => void];
+
+  const ready = new Promise<void>((...both) => (settle = both));
+  // Who does not ask for it has `onState`, or the loop.
+  ready.catch(() => {});
+  const isOver = () => state === "failed" || state === "ended";
+
+  function turn(next: SubscriptionState, error?: ShardcastError): void {
+    if (isOver() || (next === state && !error)) return;
+    state = next;
+    if (state === "live") settle[0]();
+    tell(onState, state, error);
+  }
+
+  function finish(last: "failed" | "ended", error?: ShardcastError): void {
+    if (isOver()) return;
+    clearTimeout(internal.retry_);
+    failure = error;
+    leave(last);
+    turn(last, error);
+    settle[1](error ?? new ShardcastError("CLOSED"));
+    wake?.();
+  }
+
+  function unsubscribe(): void {
+    buffer = [];
+    finish("ended");
+  }
+
+  if (since)
+    for (const [name, { epoch, seq }] of Object.entries(isPattern(topic) ? since : { [topic]: since }))
+      places.start_(name, epoch, seq, 0, false);
+
+  const internal = {
+    topic_: topic,
+    options_: options,
+    cursor_: places,
+    /** Refusals in a row. */
+    tries_: 0,
+    retry_: undefined as ReturnType<typeof setTimeout> | undefined,
+    /** Once it was confirmed, or was given positions, it goes on instead of beginning. */
+    resumes_: !!since,
+    isOver_: isOver,
+    turn_: turn,
+    finish_: finish,
+
+    take_({ topic = "", seq = 0, ts, message, skipped }: Message): void {
+      if (state !== "live") return;
+      const place = places.pass_(topic, seq, skipped);
+      // Told of a gap, the caller may have ended it.
+      if (!place || isOver()) return;
+      const event: any = { topic, epoch: place.epoch, seq, ...message, ts, ...(skipped && { skipped }) };
+      if (onEvent) return tell(onEvent, event);
+      if (buffer.push(event) > bufferMax) {
+        const { topic, epoch, seq } = buffer.shift()!;
+        tell(onGap, { topic, epoch, from: seq, to: seq, lost: 1, reason: "slow" });
       }
-    } finally {
-      this.unsubscribe();
-    }
-  }
+      wake?.();
+    },
 
-  /** @internal */
-  turn_(state: SubscriptionState, error?: ShardcastError): void {
-    if (state === this.#state && !error) return;
-    this.#state = state;
-    if (state === "live") this.#settle[0]();
-    tell(this.options_.onState, state, error);
-  }
-
-  /** @internal Whether this was its end. */
-  finish_(state: "failed" | "ended", error?: ShardcastError): boolean {
-    if (this.over_) return false;
-    clearTimeout(this.retry_);
-    this.#error = error;
-    this.leave_(state);
-    this.turn_(state, error);
-    this.#settle[1](error ?? new ShardcastError("CLOSED", "the subscription has ended"));
-    this.#wake?.();
-    return true;
-  }
-
-  /** @internal */
-  get over_(): boolean {
-    return this.#state === "failed" || this.#state === "ended";
-  }
-
-  /** @internal */
-  take_({ topic = "", seq = 0, ts = "", message, skipped }: Message): void {
-    if (this.#state !== "live") return;
-    const place = this.cursor_.passes_(topic, seq, skipped);
-    // Told of a gap, the caller may have ended it.
-    if (!place || this.over_) return;
-    const { id, payload } = message!;
-    const event = { topic, epoch: place.epoch, seq, id, payload: payload as T, ts, ...(skipped && { skipped }) };
-    const { onEvent, bufferMax = 1000 } = this.options_;
-    if (onEvent) return tell(onEvent, event);
-    if (this.#buffer.push(event) > bufferMax) {
-      const { topic, epoch, seq } = this.#buffer.shift()!;
-      tell(this.options_.onGap, { topic, epoch, from: seq, to: seq, lost: 1, reason: "slow" });
-    }
-    this.#wake?.();
-  }
+    face_: {
+      topic,
+      ready,
+      unsubscribe,
+      get state() {
+        return state;
+      },
+      get position() {
+        const reached = places.positions_();
+        return isPattern(topic) ? reached : reached[topic];
+      },
+      async *[Symbol.asyncIterator]() {
+        try {
+          for (;;) {
+            const event = buffer.shift();
+            if (event) yield event;
+            else if (failure) throw failure;
+            else if (isOver()) return;
+            else await new Promise<void>((woken) => (wake = woken));
+          }
+        } finally {
+          unsubscribe();
+        }
+      },
+    } as Subscription<any>,
+  };
+  return internal;
 }
