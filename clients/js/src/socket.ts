@@ -4,7 +4,7 @@ import type { Link, Listener } from "./protocol.js";
 export function openSocket(Socket: typeof WebSocket, url: string, listener: Listener): Link {
   const socket = new Socket(url);
   const close = (): void => {
-    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
     socket.close();
   };
   socket.onopen = () => listener.opened_();
@@ -19,6 +19,7 @@ export function openSocket(Socket: typeof WebSocket, url: string, listener: List
     }
     listener.heard_(message);
   };
-  socket.onclose = ({ code }) => listener.ended_(code);
+  // Node.js 20 tells of a connection that does not come about by an error alone.
+  socket.onclose = socket.onerror = ({ code }: any) => listener.ended_(code);
   return { send: (frame) => socket.send(frame), close };
 }

@@ -99,9 +99,11 @@ for (const { name, options, steps } of read("sessions").sessions)
         const frame = await until(() => socket.sent.shift(), step.client);
         assert.equal(bare(frame), step.client);
         ids.unshift(JSON.parse(frame).request_id);
-      } else if (step.server)
+      } else if (step.server) {
         socket.say(step.server.replace(/"request_id":"\?(2?)"/, (_, last) => `"request_id":"${ids[last ? 1 : 0]}"`));
-      else if (step.cut) socket.end(1006);
+        // A promise tells a moment later.
+        await new Promise(setImmediate);
+      } else if (step.cut) socket.end(1006);
       else if (step.close) socket.end(step.close);
       else {
         await until(() => told.length >= step.tells.length, JSON.stringify(step.tells)).catch(() => {});

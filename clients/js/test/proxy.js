@@ -55,6 +55,8 @@ export async function stand(t, port) {
     cut,
     /** Lets so many more bytes of the broker through, and cuts there. */
     cutAfter: (bytes) => (left = bytes),
+    /** Stops reading from the broker, as a client does that has no time. */
+    stall: (on) => pairs.forEach(({ broker }) => (on ? broker.pause() : broker.resume())),
     /** Lets nothing through, in either direction, and says nothing of it. */
     swallow: (on) => (swallows = on),
     delay: (ms) => (delayMs = ms),

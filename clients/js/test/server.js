@@ -5,8 +5,7 @@ import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 
 const built = (profile) => fileURLToPath(new URL(`../../../target/${profile}/shardcast`, import.meta.url));
-export const BIN = process.env.SHARDCAST_BIN ?? [built("release"), built("debug")].find(existsSync);
-if (!BIN) throw new Error("no broker: cargo build --release, or SHARDCAST_BIN=…");
+const bin = process.env.SHARDCAST_BIN ?? [built("release"), built("debug")].find(existsSync);
 
 const freePort = () =>
   new Promise((resolve, reject) => {
@@ -32,13 +31,14 @@ export async function until(check, what = "it", ms = 10_000) {
 
 /** Starts a broker that ends with the test `t`. */
 export async function serve(t, settings = {}) {
+  if (!bin) throw new Error("no broker: cargo build --release, or SHARDCAST_BIN=…");
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   let child;
   let ended;
   async function start() {
     let log = "";
-    child = spawn(BIN, [], {
+    child = spawn(bin, [], {
       env: { HOST: "127.0.0.1", PORT: `${port}`, SHARDS: "1", DRAIN_GRACE_MS: "50", ...settings },
       stdio: ["ignore", "ignore", "pipe"],
     });
