@@ -1,15 +1,52 @@
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import connect
 
 from shardcast import Settings
 from tests.broker import Broker
 
+ABILITIES = {
+    # What a broker without the ability answers to this command with something else.
+    "patterns": ({"type": "subscribe", "topic": "a.*"}, "ack"),
+    "policies": ({"type": "subscribe", "topic": "a", "policy": "unheard of"}, "error"),
+}
+
 StartBroker = Callable[..., Awaitable[Broker]]
+
+
+@pytest.fixture(scope="session")
+def abilities(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What the broker under test can do of what is being built."""
+
+    async def ask() -> set[str]:
+        broker = Broker(tmp_path_factory.mktemp("abilities") / "broker.log", {})
+        await broker.start()
+        try:
+            async with connect(broker.url) as socket:
+                answers = {}
+                for ability, (command, _) in ABILITIES.items():
+                    await socket.send(json.dumps(command))
+                    answers[ability] = json.loads(await socket.recv())["type"]
+        finally:
+            await broker.kill()
+        return {ability for ability, (_, expected) in ABILITIES.items() if answers[ability] == expected}
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(autouse=True)
+def needs(request: pytest.FixtureRequest) -> None:
+    """Tests marked `needs("…")` wait until the broker can."""
+    for mark in request.node.iter_markers("needs"):
+        if mark.args[0] not in request.getfixturevalue("abilities"):
+            pytest.skip(f"this broker has no {mark.args[0]} yet")
 
 
 @pytest_asyncio.fixture

@@ -93,7 +93,7 @@ class EventStreamLink:
             await work
         except LinkLost as lost:
             self._fail(lost)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             self._fail(LinkLost(f"this is not the protocol: {error!r}"))
 
     def _fail(self, lost: LinkLost) -> None:
@@ -171,9 +171,7 @@ class EventStreamLink:
                     self._notice(subscription, event)
 
     async def _deliver(self, subscription: Subscription, event: StreamEvent) -> None:
-        while subscription.is_full and subscription.state == "live":
-            self._needs.room.clear()
-            await self._needs.room.wait()
+        await self._needs.wait_for_room(subscription)
         if subscription.state == "live":
             subscription.receive(json.loads(event.data), len(event.data))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol
 
@@ -13,8 +15,13 @@ from shardcast.outbox import Outbox
 from shardcast.settings import Settings
 from shardcast.subscription import Subscription
 
+logger = logging.getLogger("shardcast")
+
 SETTLE_S = 1.0
 """How long an acked subscription may show nothing of a replay before what is missing is taken for lost."""
+
+HELD_UP_S = 10.0
+"""How long a consumer may hold up a connection before the log says so: it may have been forgotten by a `break`."""
 
 Transport = Literal["ws", "sse"]
 
@@ -39,6 +46,17 @@ class Needs:
             raise LinkLost(f"no key or token: {error}", refusal=error) from error
         except Exception as error:
             raise LinkLost(f"the key or token could not be had: {error!r}") from error
+
+    async def wait_for_room(self, subscription: Subscription, unless: Callable[[], bool] = lambda: False) -> None:
+        """Returns when the consumer has taken something, or has gone, or `unless` says that reading must go on."""
+        patience_s: float | None = HELD_UP_S
+        while subscription.is_full and subscription.state == "live" and not unless():
+            self.room.clear()
+            try:
+                await asyncio.wait_for(self.room.wait(), patience_s)
+            except asyncio.TimeoutError:
+                logger.warning("nobody takes the events of %r, and its connection waits", subscription.topic)
+                patience_s = None
 
     def is_final(self, error: ShardcastError) -> bool:
         """Whether a link that was refused like this would be refused for ever."""

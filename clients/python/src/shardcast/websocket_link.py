@@ -272,7 +272,7 @@ class WebSocketLink:
                     await self._deliver(frame, len(text))
                 else:
                     self._hear(frame)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
                 raise LinkLost(f"this is not the protocol: {error!r} in {text[:200]!r}") from error
 
     def _hear(self, frame: Frame) -> None:
@@ -323,10 +323,10 @@ class WebSocketLink:
     async def _wait_for_room(self, subscription: Subscription) -> None:
         self._is_paused = True
         self._pauses += 1
-        while subscription.is_full and subscription.state == "live" and not self._awaited:
-            self._needs.room.clear()
-            await self._needs.room.wait()
-        self._is_paused = False
+        try:
+            await self._needs.wait_for_room(subscription, unless=lambda: bool(self._awaited))
+        finally:
+            self._is_paused = False
 
     def _route(self, topic: str) -> list[Subscription]:
         route = self._routes.get(topic)
