@@ -291,6 +291,27 @@ async def test_no_broker_is_an_error_in_time(quick: Settings) -> None:
     assert refused.value.code == "TIMEOUT"
 
 
+async def test_a_client_that_gives_up_at_any_moment_ends(quick: Settings) -> None:
+    """Of asyncio's ways to lose a cancellation, those that the end of an attempt can meet."""
+    dice = random.Random(13)
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"
+        for _ in range(150):
+            settings = replace(
+                quick, open_timeout_s=dice.uniform(0.001, 0.02), backoff_min_s=0.0001, backoff_max_s=0.001
+            )
+            with pytest.raises(ShardcastError, match="TIMEOUT"):
+                async with shardcast.connect(url, settings=settings):
+                    pass
+
+
 async def test_a_client_may_be_there_before_its_broker(start_broker: StartBroker, quick: Settings) -> None:
     broker = await start_broker()
     await broker.kill()

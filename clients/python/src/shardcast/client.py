@@ -86,6 +86,8 @@ class Client:
         self._settled = asyncio.Event()
         """Set when the first link is open, or it is known that none will be."""
         self._supervisor: asyncio.Task[None] | None = None
+        self._is_closing = False
+        """Beside the cancellation of the supervisor, which a timeout may swallow: see `end_tasks`."""
 
     # For users.
 
@@ -178,6 +180,7 @@ class Client:
         """Ends everything: messages without an answer raise `CLOSED`, subscriptions end."""
         if self._supervisor is None or self.state == "closed":
             return
+        self._is_closing = True
         self._supervisor.cancel()
         await asyncio.gather(self._supervisor, return_exceptions=True)
         self._end_all(self._error or ShardcastError("CLOSED", "the client was closed"), told=None)
@@ -221,6 +224,7 @@ class Client:
             self._move("connecting")
             link = self._next_link()
             lost, lived_s = await self._live_through(link)
+            self._stop_if_closing()
             self._last_loss = str(lost)
             if lived_s is not None:
                 refusals = 0
@@ -252,6 +256,7 @@ class Client:
         opened_at: float | None = None
         try:
             await link.open()
+            self._stop_if_closing()
             opened_at = clock()
             self._link = link
             self._move("open")
@@ -268,6 +273,10 @@ class Client:
             self._outbox.link_lost()
             for subscription in self._subscriptions:
                 subscription.move("connecting")
+
+    def _stop_if_closing(self) -> None:
+        if self._is_closing:
+            raise asyncio.CancelledError
 
     # What is common to them.
 

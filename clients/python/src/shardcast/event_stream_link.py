@@ -11,6 +11,7 @@ import json
 from typing import Any, NoReturn
 
 from shardcast.backoff import Backoff
+from shardcast.credentials import Proof
 from shardcast.errors import LinkLost, ShardcastError, from_answer, from_frame
 from shardcast.event_stream import EventParser, StreamEvent
 from shardcast.events import Receipt
@@ -18,6 +19,7 @@ from shardcast.http import HttpConnection, retry_after_s
 from shardcast.link import SETTLE_S, Needs, Transport
 from shardcast.outbox import Entry
 from shardcast.subscription import Subscription
+from shardcast.tasks import end_tasks
 
 DEFAULT_PUBLISH_PAUSE_S = 1.0
 
@@ -35,6 +37,7 @@ class EventStreamLink:
         self._streams: dict[Subscription, asyncio.Task[None]] = {}
         self._work = asyncio.Event()
         self._posting: HttpConnection | None = None
+        self._proof: Proof | None = None
         self._lost: asyncio.Future[LinkLost] = asyncio.get_running_loop().create_future()
 
     async def open(self) -> None:
@@ -65,10 +68,7 @@ class EventStreamLink:
         try:
             raise await self._lost
         finally:
-            tasks = [publisher, *self._streams.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks([publisher, *self._streams.values()])
             if self._posting is not None:
                 self._posting.close()
 
@@ -78,8 +78,7 @@ class EventStreamLink:
     async def unsubscribe(self, subscription: Subscription) -> None:
         stream = self._streams.pop(subscription, None)
         if stream is not None:
-            stream.cancel()
-            await asyncio.gather(stream, return_exceptions=True)
+            await end_tasks([stream])
 
     def publish(self) -> None:
         self._work.set()
@@ -104,11 +103,11 @@ class EventStreamLink:
         return await HttpConnection.connect(self._needs.endpoint, self._settings.connect_timeout_s)
 
     async def _headers(self) -> list[tuple[str, str]]:
-        proof = await self._needs.proof()
-        return proof.headers() if proof else []
+        self._proof = await self._needs.proof()
+        return self._proof.headers() if self._proof else []
 
     def _refused(self, error: ShardcastError) -> LinkLost:
-        refusal = error if self._needs.is_final(error) else None
+        refusal = error if self._needs.is_final(error, self._proof) else None
         return LinkLost(f"refused: {error}", refusal=refusal, retry_after_s=error.retry_after_s)
 
     # Streams.

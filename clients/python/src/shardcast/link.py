@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NoReturn, Protocol
 
-from shardcast.credentials import Credentials, Proof
+from shardcast.credentials import Credentials, Proof, lifetime_s
 from shardcast.endpoint import Endpoint
 from shardcast.errors import REFUSED_KEY_CODES, LinkLost, ShardcastError
 from shardcast.outbox import Outbox
@@ -58,10 +58,13 @@ class Needs:
                 logger.warning("nobody takes the events of %r, and its connection waits", subscription.topic)
                 patience_s = None
 
-    def is_final(self, error: ShardcastError) -> bool:
+    def is_final(self, error: ShardcastError, proof: Proof | None) -> bool:
         """Whether a link that was refused like this would be refused for ever."""
-        if not self.credentials.are_given:
+        if proof is None:
             return error.code in REFUSED_KEY_CODES or error.code == "UNAUTHORIZED"
+        if self.credentials.can_change and proof.token is not None and (lifetime_s(proof.token) or 1) <= 0:
+            # The source has nothing fresh yet.
+            return False
         return error.code in REFUSED_KEY_CODES
 
 

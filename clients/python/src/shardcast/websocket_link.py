@@ -27,6 +27,7 @@ from shardcast.link import SETTLE_S, Needs, Transport
 from shardcast.outbox import Entry
 from shardcast.patterns import is_pattern, matches
 from shardcast.subscription import Subscription
+from shardcast.tasks import end_tasks
 
 logger = logging.getLogger("shardcast")
 
@@ -116,7 +117,7 @@ class WebSocketLink:
                 return
             if frame.get("type") == "error":
                 error = from_frame(frame)
-                refusal = error if self._needs.is_final(error) else None
+                refusal = error if self._needs.is_final(error, self._proof) else None
                 raise LinkLost(f"refused: {error}", refusal=refusal, retry_after_s=error.retry_after_s)
             self._hear_info(frame)
 
@@ -133,7 +134,7 @@ class WebSocketLink:
         return LinkLost(
             f"upgrade refused: {refusal}",
             retry_after_s=retry_after_s,
-            refusal=refusal if is_of_the_broker and self._needs.is_final(refusal) else None,
+            refusal=refusal if is_of_the_broker and self._needs.is_final(refusal, self._proof) else None,
             blocked=not is_of_the_broker,
         )
 
@@ -148,9 +149,7 @@ class WebSocketLink:
             failed = next(task for task in done if task.exception())
             raise failed.exception() or AssertionError("unreachable: it has failed")
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             for timer in self._timers:
                 timer.cancel()
             unanswered, self._unanswered = self._unanswered, {}
@@ -179,7 +178,7 @@ class WebSocketLink:
             self._outbox.answered(longest)
             longest.refused(ShardcastError("MESSAGE_TOO_LARGE", "longer than the broker's MAX_MESSAGE_SIZE"))
         error = self._last_error
-        refusal = error if error is not None and self._needs.is_final(error) else None
+        refusal = error if error is not None and self._needs.is_final(error, self._proof) else None
         wait = None
         if self._come_back_at is not None:
             wait = max(0.0, self._come_back_at - asyncio.get_running_loop().time())
