@@ -69,9 +69,9 @@ async def start_broker(tmp_path: Path) -> AsyncIterator[StartBroker]:
 def quick() -> Settings:
     """Times that are short enough for a test to wait for."""
     return Settings(
-        connect_timeout_s=1.0,
+        connect_timeout_s=2.0,
         heartbeat_s=0.3,
-        heartbeat_timeout_s=0.6,
+        heartbeat_timeout_s=1.0,
         backoff_min_s=0.02,
         backoff_max_s=0.2,
         close_timeout_s=0.5,

@@ -45,7 +45,7 @@ async def test_where_websockets_are_blocked_it_falls_back(
     broker = await start_broker()
     async with Proxy(broker.port) as proxy:
         proxy.blocks_websockets = how
-        async with shardcast.connect(proxy.url, settings=replace(quick, connect_timeout_s=0.3)) as client:
+        async with shardcast.connect(proxy.url, settings=replace(quick, connect_timeout_s=0.5)) as client:
             assert transport_of(client) == "sse"
             orders = Listener(client, "orders")
             await orders.subscription.ready()
@@ -66,7 +66,7 @@ async def test_only_a_websocket_means_no_fallback(start_broker: StartBroker, qui
     async with Proxy(broker.port) as proxy:
         proxy.blocks_websockets = "answer"
         with pytest.raises(ShardcastError, match=r"TIMEOUT.*HTTP_403"):
-            async with shardcast.connect(proxy.url, transport="ws", settings=replace(quick, open_timeout_s=0.5)):
+            async with shardcast.connect(proxy.url, transport="ws", settings=replace(quick, open_timeout_s=2)):
                 pass
 
 

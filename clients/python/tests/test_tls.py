@@ -47,5 +47,5 @@ async def test_tls(start_broker: StartBroker, quick: Settings, tmp_path: Path, t
             assert (await anext(orders)).payload == 1
     # Nobody has said that this certificate is to be trusted.
     with pytest.raises(ShardcastError, match=r"TIMEOUT.*certificate"):
-        async with shardcast.connect(url, transport=transport, settings=replace(quick, open_timeout_s=0.5)):
+        async with shardcast.connect(url, transport=transport, settings=replace(quick, open_timeout_s=2)):
             pass

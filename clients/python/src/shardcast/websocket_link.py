@@ -61,7 +61,8 @@ class WebSocketLink:
         self._timers: set[asyncio.TimerHandle] = set()
         self._recheck: asyncio.TimerHandle | None = None
         self._retry = Backoff(self._settings.backoff_min_s, self._settings.backoff_max_s)
-        self._publish_not_before = 0.0
+        self._not_before = 0.0
+        self._pace_s = 0.0
         self._is_draining = False
         self._come_back_at: float | None = None
         self._last_error: ShardcastError | None = None
@@ -241,20 +242,32 @@ class WebSocketLink:
                 while text := self._next_text():
                     self._needs.room.set()
                     await self._open_socket.send(text)
+                    if self._pace_s:
+                        self._hold(self._pace_s)
         except ConnectionClosed:
             # The reader tells it, behind what has still come.
             return
 
     def _next_text(self) -> str | None:
+        if asyncio.get_running_loop().time() < self._not_before:
+            return None
         if self._commands:
             return self._commands.popleft()
-        if self._is_draining or asyncio.get_running_loop().time() < self._publish_not_before:
-            return None
-        entry = self._outbox.take()
+        entry = None if self._is_draining else self._outbox.take()
         if entry is None:
             return None
         request_id = self._expect(partial(self._published, entry), awaited=True)
         return commands.with_request_id(commands.publish(entry.topic, entry.body), request_id)
+
+    def _slow_down(self, retry_after_s: float) -> None:
+        """Keeps to the rate that a refusal shows, for the rest of this link: a link that goes on above it is ended."""
+        self._pace_s = max(self._pace_s, retry_after_s)
+        self._hold(retry_after_s)
+
+    def _hold(self, pause_s: float) -> None:
+        self._not_before = asyncio.get_running_loop().time() + pause_s
+        # A timer may be early by the resolution of its clock.
+        self._later(pause_s + 0.001, self._work.set)
 
     # Reading.
 
@@ -369,7 +382,8 @@ class WebSocketLink:
         elif error.code == "UNAVAILABLE":
             self._is_draining = True
         elif error.retry_after_s is not None:
-            self._later(error.retry_after_s, partial(self._subscribe_again, subscription))
+            self._slow_down(error.retry_after_s)
+            self._subscribe_again(subscription)
         elif subscription.refused(error):
             self._later(self._retry.pause_s(), partial(self._subscribe_again, subscription))
         else:
@@ -397,8 +411,7 @@ class WebSocketLink:
             self._last_error = error
             self._outbox.take_back(entry)
         elif error.retry_after_s is not None:
-            self._publish_not_before = asyncio.get_running_loop().time() + error.retry_after_s
-            self._later(error.retry_after_s, self._work.set)
+            self._slow_down(error.retry_after_s)
             self._outbox.take_back(entry)
         else:
             self._outbox.answered(entry)
