@@ -94,6 +94,31 @@ async def test_a_pattern_goes_on_behind_each_topic(start_broker: StartBroker, qu
     orders.assert_complete()
 
 
+async def test_more_topics_than_positions_that_fit_into_a_command(start_broker: StartBroker, quick: Settings) -> None:
+    broker = await start_broker(MAX_MESSAGE_SIZE="4096", RING_BUFFER_SIZE="3", SUBSCRIBER_QUEUE_SIZE="5000")
+    topics = [f"orders.{n}" for n in range(200)]
+    settings = replace(quick, message_bytes_max=4096)
+    states: list[str] = []
+    async with Proxy(broker.port) as proxy:
+        async with shardcast.connect(proxy.url, settings=settings, on_state=states.append) as client:
+            orders = Listener(client, "orders.*")
+            await orders.subscription.ready()
+            for topic in topics:
+                await client.publish(topic, 1)
+            await orders.events(200)
+            proxy.refuse()
+            proxy.cut()
+            for topic in topics:
+                await broker.post(topic, [2])
+            await broker.post(topics[-1], [3, 4, 5])
+            proxy.refuse(False)
+            await orders.events(200 + 199 + 3)
+            await client.publish(topics[0], 3)
+            await orders.events(200 + 199 + 3 + 1)
+    orders.assert_complete()
+    assert [(gap.topic, gap.first, gap.last) for gap in orders.gaps] == [(topics[-1], 2, 2)]
+
+
 async def test_a_pattern_outlives_a_restart(start_broker: StartBroker, quick: Settings) -> None:
     broker = await start_broker()
     async with shardcast.connect(broker.url, settings=quick) as client:

@@ -56,6 +56,21 @@ def subscribe(
     return encode(command)
 
 
+def fitting(positions: Mapping[str, Position], bytes_max: int) -> dict[str, Position]:
+    """As many positions as go into one command.
+
+    The rest are topics that the broker takes for new to us: it replays all that it keeps of them, and what we have seen
+    of that is known here.
+    """
+    chosen = {}
+    for topic, at in positions.items():
+        bytes_max -= len(encode({topic: {"epoch": at.epoch, "seq": at.seq}}).encode())
+        if bytes_max < 0:
+            break
+        chosen[topic] = at
+    return chosen
+
+
 def unsubscribe(name: str) -> str:
     return encode({"type": "unsubscribe", "topic": name})
 

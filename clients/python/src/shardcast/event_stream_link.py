@@ -25,7 +25,7 @@ DEFAULT_PUBLISH_PAUSE_S = 1.0
 
 
 class _TopicGone(Exception):
-    """The stream has ended because its topic has; it may come again."""
+    """The stream ends because its topic has, or the right to it."""
 
 
 class EventStreamLink:
@@ -189,6 +189,7 @@ class EventStreamLink:
                 raise self._refused(error)
             self._needs.subscriptions.pop(subscription, None)
             subscription.end(error)
+            raise _TopicGone
 
     # Messages.
 

@@ -22,6 +22,9 @@ logger = logging.getLogger("shardcast")
 SubscriptionState = Literal["connecting", "live", "waiting", "ended"]
 """`connecting`: not acked on this link yet. `waiting`: its topic is not there any more, and is asked for again."""
 
+COMMAND_BYTES_AROUND = 1024
+"""What a subscribe has beside its positions: a name, spelled at its longest, and options."""
+
 OnEvent: TypeAlias = Callable[[Event], Awaitable[object] | object]
 OnGap: TypeAlias = Callable[[Gap], Awaitable[object] | object]
 OnState: TypeAlias = Callable[[SubscriptionState], object]
@@ -62,6 +65,7 @@ class Subscription:
         self._on_gap = on_gap
         self._on_state = on_state
         self._since_given = since is not None
+        self._positions_bytes_max = settings.message_bytes_max - COMMAND_BYTES_AROUND
         self._was_live = False
         self._error: ShardcastError | None = None
         self._inbox = Inbox(events_max=settings.event_queue_max, bytes_max=settings.event_queue_bytes_max, room=room)
@@ -131,7 +135,9 @@ class Subscription:
     def command(self) -> str:
         since: Position | Mapping[str, Position] | None = None
         if self.has_position:
-            since = self._tracker.positions() if self.is_pattern else self._tracker.position(self.topic)
+            since = self._tracker.position(self.topic)
+            if self.is_pattern:
+                since = commands.fitting(self._tracker.positions(), self._positions_bytes_max)
         return commands.subscribe(
             self.topic, last=self._last, since=since, policy=self._policy, max_rate=self._max_rate
         )

@@ -69,6 +69,7 @@ class WebSocketLink:
         self._heard = 0
         self._pauses = 0
         self._is_paused = False
+        self._is_broken = False
 
     # The life of a link.
 
@@ -193,16 +194,24 @@ class WebSocketLink:
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         self._leave(subscription)
-        if any(other.topic == subscription.topic for other in self._needs.subscriptions):
-            return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unsubscribe(subscription.topic, done)
+        await done
 
-        def answered(_: Frame | None) -> None:
-            if not done.done():
+    def _unsubscribe(self, topic: str, done: asyncio.Future[None]) -> None:
+        def answered(frame: Frame | None) -> None:
+            wait_s = from_frame(frame).retry_after_s if frame else None
+            if wait_s is not None:
+                self._slow_down(wait_s)
+                self._unsubscribe(topic, done)
+            elif not done.done():
                 done.set_result(None)
 
-        self._ask(commands.unsubscribe(subscription.topic), answered, awaited=True)
-        await done
+        # Another subscription to the topic, which may have come meanwhile, still wants its events.
+        if any(other.topic == topic for other in self._needs.subscriptions):
+            answered(None)
+        else:
+            self._ask(commands.unsubscribe(topic), answered, awaited=True)
 
     def publish(self) -> None:
         self._work.set()
@@ -246,7 +255,8 @@ class WebSocketLink:
                         self._hold(self._pace_s)
         except ConnectionClosed:
             # The reader tells it, behind what has still come.
-            return
+            self._is_broken = True
+            self._needs.room.set()
 
     def _next_text(self) -> str | None:
         if asyncio.get_running_loop().time() < self._not_before:
@@ -336,9 +346,12 @@ class WebSocketLink:
         self._is_paused = True
         self._pauses += 1
         try:
-            await self._needs.wait_for_room(subscription, unless=lambda: bool(self._awaited))
+            await self._needs.wait_for_room(subscription, unless=lambda: self._is_broken or bool(self._awaited))
         finally:
             self._is_paused = False
+        if self._is_broken and subscription.is_full:
+            # To read what is left would drop events that the next link can have again.
+            raise LinkLost("it was lost while a consumer had no room")
 
     def _route(self, topic: str) -> list[Subscription]:
         route = self._routes.get(topic)
