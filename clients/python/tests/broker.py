@@ -62,8 +62,14 @@ class Broker:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def freeze(self) -> None:
+    async def freeze(self) -> None:
+        """Returns when all of its threads stand still."""
+        assert self._process is not None
         self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        # The state is the first field behind the name, which may hold anything.
+        while any((task / "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in tasks.iterdir()):
+            await asyncio.sleep(0.001)
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)

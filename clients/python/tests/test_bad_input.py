@@ -137,7 +137,7 @@ async def test_what_waits_when_the_client_is_closed(start_broker: StartBroker, q
     broker = await start_broker()
     async with shardcast.connect(broker.url, settings=quick) as client:
         await client.publish("orders", 1)
-        broker.freeze()
+        await broker.freeze()
         publishing = asyncio.create_task(client.publish("orders", 2))
         await asyncio.sleep(0.05)
     broker.thaw()

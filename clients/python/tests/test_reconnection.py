@@ -127,7 +127,7 @@ async def test_a_frozen_broker_is_found_out_and_awaited(start_broker: StartBroke
         orders = Listener(client, "orders")
         await orders.subscription.ready()
         await client.publish("orders", 1)
-        broker.freeze()
+        await broker.freeze()
         while client.state == "open":
             await asyncio.sleep(0.02)
         publishing = asyncio.create_task(client.publish("orders", 2))
