@@ -6,11 +6,17 @@
 
 use thiserror::Error;
 
-use crate::protocol::names::TOPIC_NAME_BYTES_MAX;
+/// The longest topic name, and the longest pattern, in bytes of UTF-8.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 
 /// Which topics are meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern(Box<str>);
+
+/// Whether `text` is meant as a pattern: no topic has a name with `*` or `>`.
+pub fn has_wildcards(text: &str) -> bool {
+    text.contains(['*', '>'])
+}
 
 impl Pattern {
     /// Checks a pattern: 1 to 255 bytes, no control characters, wildcards only as whole tokens.
@@ -47,6 +53,28 @@ impl Pattern {
             }
         }
         tokens.next().is_none()
+    }
+
+    /// Whether it means every topic that `other` means.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut tokens = other.0.split('.');
+        for wanted in self.0.split('.') {
+            match (wanted, tokens.next()) {
+                (">", Some(_)) => return true,
+                // What stands for several tokens has no place where there is one.
+                (_, Some(">") | None) => return false,
+                ("*", Some(_)) => {}
+                (wanted, Some(token)) if wanted == token => {}
+                _ => return false,
+            }
+        }
+        tokens.next().is_none()
+    }
+
+    /// What every topic that it means begins with.
+    pub fn prefix(&self) -> &str {
+        let first = self.0.find(['*', '>']).unwrap_or(self.0.len());
+        self.0.get(..first).unwrap_or_default()
     }
 
     /// As it was written.
@@ -109,6 +137,68 @@ mod tests {
             for topic in others {
                 assert!(!parsed.matches(topic), "{pattern} {topic:?}");
             }
+        }
+    }
+
+    #[test]
+    fn one_pattern_lies_inside_another() {
+        for (outer, inner, others) in [
+            (
+                "orders.*",
+                &["orders.*", "orders.eu"][..],
+                &["orders.>", "*.*", "orders.*.*", "orders"][..],
+            ),
+            (
+                "orders.>",
+                &["orders.>", "orders.*", "orders.*.>", "orders.a.b"],
+                &[">", "*.>", "orders"],
+            ),
+            (">", &[">", "*", "a", "a.>", "*.*"], &[]),
+            ("*", &["*", "a"], &[">", "*.*", "a.b"]),
+            ("*.>", &["*.>", "a.>", "*.*", "a.*.b"], &[">", "*", "a"]),
+            ("a.*.c", &["a.*.c", "a.b.c"], &["a.>", "a.*.*", "*.*.c"]),
+            ("a.b", &["a.b"], &["a.*", "a.>", "*.b"]),
+        ] {
+            let pattern = |text: &str| Pattern::parse(text).expect("a pattern");
+            for text in inner {
+                assert!(pattern(outer).covers(&pattern(text)), "{outer} {text}");
+            }
+            for text in others {
+                assert!(!pattern(outer).covers(&pattern(text)), "{outer} {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_begins_with_what_its_topics_begin_with() {
+        for (text, prefix) in [
+            ("orders.*", "orders."),
+            ("a.b.>", "a.b."),
+            ("*.eu", ""),
+            (">", ""),
+            ("a.b", "a.b"),
+        ] {
+            assert_eq!(
+                Pattern::parse(text).map(|of| of.prefix().to_owned()),
+                Ok(prefix.into())
+            );
+            assert_eq!(has_wildcards(text), text != "a.b");
+        }
+    }
+
+    /// What all clients of the contract agree on.
+    #[test]
+    fn the_shared_vectors_hold() {
+        let file: serde_json::Value =
+            serde_json::from_str(include_str!("../tests/contract/patterns.json")).expect("JSON");
+        let text = |value: &serde_json::Value| value.as_str().expect("a string").to_owned();
+        for vector in file["vectors"].as_array().expect("vectors") {
+            let pattern = Pattern::parse(&text(&vector["pattern"])).expect("a pattern");
+            let is_meant = pattern.matches(&text(&vector["name"]));
+            assert_eq!(vector["matches"], is_meant, "{vector}");
+        }
+        for invalid in file["invalid"].as_array().expect("names") {
+            assert!(Pattern::parse(&text(invalid)).is_err(), "{invalid}");
         }
     }
 

@@ -170,6 +170,7 @@ fuzz_target!(|input: (u8, u16, Vec<Step>)| {
                     topic: topic(),
                     first,
                     last,
+                    further: Vec::new(),
                 };
                 let piece = has_piece.then(|| Piece {
                     next: first + 1,

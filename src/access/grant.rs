@@ -25,6 +25,16 @@ impl Grant {
         }
     }
 
+    /// Whether all topics that `pattern` means may be received, or why not, in words for the client.
+    pub fn check_pattern(&self, pattern: &Pattern) -> Result<(), String> {
+        match self {
+            Self::Named(holder) if !holder.rights.load().covers(pattern) => {
+                Err(holder.refusal(Right::Subscribe, pattern.as_str()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether figures may be seen.
     pub fn check_observe(&self) -> Result<(), String> {
         match self {
@@ -187,6 +197,11 @@ impl Rights {
         self.admin || patterns.iter().any(|pattern| pattern.matches(topic))
     }
 
+    /// Whether a subscription to `pattern` lies inside one that is among them.
+    pub fn covers(&self, pattern: &Pattern) -> bool {
+        self.admin || self.subscribe.iter().any(|of| of.covers(pattern))
+    }
+
     /// Whether figures may be seen.
     pub fn may_observe(&self) -> bool {
         self.observe || self.admin
@@ -318,6 +333,20 @@ impl Holder {
         (!rights.has(right, topic)).then(|| Denial::Forbidden(self.refusal(right, topic)))
     }
 
+    /// The same for a subscription to a pattern.
+    pub fn denial_of_pattern(
+        &self,
+        pattern: &Pattern,
+        now_ms: impl FnOnce() -> u64,
+    ) -> Option<Denial> {
+        let rights = self.rights.load();
+        if let Some(end) = self.end_of(&rights, now_ms) {
+            return Some(Denial::Ended(end));
+        }
+        let refusal = || Denial::Forbidden(self.refusal(Right::Subscribe, pattern.as_str()));
+        (!rights.covers(pattern)).then(refusal)
+    }
+
     fn refusal(&self, right: Right, topic: &str) -> String {
         format!("Key '{}' may not {} '{topic}'", self.name, right.verb())
     }
@@ -385,6 +414,12 @@ mod tests {
             Err("Key 'dashboard' may not publish to 'orders.eu'".into())
         );
         assert!(grant.may_see("orders.eu") && !grant.may_see("prices"));
+        for (pattern, is_allowed) in [("orders.*", true), ("orders.>", false), ("*.eu", false)] {
+            let pattern = Pattern::parse(pattern).expect("a pattern");
+            assert_eq!(grant.check_pattern(&pattern).is_ok(), is_allowed);
+            let denial = holder.denial_of_pattern(&pattern, || 0);
+            assert_eq!(denial.is_none(), is_allowed);
+        }
         assert!(grant.check_observe().is_err());
         holder.set_rights(Rights {
             admin: true,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::ConnectionId;
 use super::directory::{Audience, TopicEntry};
-use super::request::Publishes;
+use super::request::{Leaving, Publishes};
 use super::ring::{Fetch, Piece};
 use super::run::Run;
+use crate::pattern::Pattern;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::RequestId;
@@ -92,12 +93,55 @@ pub enum Said {
         /// Why not.
         refusal: Refusal,
     },
+    /// What a shard has done about a pattern.
+    Pattern(Box<PatternPart>),
     /// A piece of a replay that it has asked for.
     Replayed(Piece),
     /// It was taken off a topic. Why is its own affair.
     Left(Arc<TopicEntry>),
+    /// A topic has come to be that one of its patterns means.
+    TopicCreated(Arc<TopicEntry>),
     /// A topic has ended, and its subscription with it.
     TopicDeleted(Arc<TopicEntry>),
+}
+
+/// What one shard has done about a pattern.
+#[derive(Debug)]
+pub struct PatternPart {
+    /// Which shard.
+    pub shard: usize,
+    /// Which pattern.
+    pub pattern: Arc<Pattern>,
+    /// What.
+    pub done: PatternDone,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub enum PatternDone {
+    /// Nothing yet: there is room. So many topics are meant, if they were counted.
+    Counted(usize),
+    /// Nothing: there is no room.
+    Refused(Refusal),
+    /// The connection gets all of them.
+    Joined(Joined),
+    /// It gets none of them any more.
+    Left(Leaving),
+}
+
+/// What a subscriber of a pattern begins with.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// It did not have the pattern before.
+    pub is_new: bool,
+    /// Topics that the pattern means.
+    pub matched: u64,
+    /// The newest message of each, where that was asked.
+    pub positions: Vec<(Arc<TopicEntry>, u64)>,
+    /// Topics of which something is missing.
+    pub lost: Vec<Arc<TopicEntry>>,
+    /// The past that is wanted, topic by topic.
+    pub replay: Vec<Fetch>,
 }
 
 /// What became of one message.
@@ -128,6 +172,8 @@ pub enum Refusal {
     NoTopic,
     /// So many topics are there, and no more are allowed.
     TooManyTopics(usize),
+    /// A pattern means more topics than this, and no more are allowed.
+    TooManyMatched(usize),
     /// `MEMORY_BUDGET` is used up.
     NoMemory,
 }
@@ -144,6 +190,10 @@ impl Refusal {
                 ErrorCode::LimitExceeded,
                 format!("No room for another topic: MAX_TOPICS is {topics_max}"),
             ),
+            Self::TooManyMatched(topics_max) => (
+                ErrorCode::LimitExceeded,
+                format!("'{topic}' means too many topics: MAX_PATTERN_TOPICS is {topics_max}"),
+            ),
             Self::NoMemory => (
                 ErrorCode::LimitExceeded,
                 "No room: the memory budget is used up (MEMORY_BUDGET)".into(),
@@ -152,15 +202,27 @@ impl Refusal {
     }
 }
 
+impl PatternPart {
+    /// Whether it is part of the answer to a command.
+    pub fn is_of_command(&self) -> bool {
+        !matches!(
+            self.done,
+            PatternDone::Left(Leaving::Forbidden | Leaving::Ended)
+        )
+    }
+}
+
 impl Said {
-    /// How many commands of the connection this answers.
+    /// How many commands of the connection this answers. Of one that all shards are asked, each
+    /// answers one.
     pub fn commands(&self) -> u32 {
         match self {
             Self::Published { publishes, .. } => {
                 u32::try_from(publishes.items.len()).unwrap_or(u32::MAX)
             }
             Self::Subscribed { .. } | Self::Unsubscribed { .. } | Self::Refused { .. } => 1,
-            Self::Replayed(_) | Self::Left(_) | Self::TopicDeleted(_) => 0,
+            Self::Pattern(part) => u32::from(part.is_of_command()),
+            Self::Replayed(_) | Self::Left(_) | Self::TopicCreated(_) | Self::TopicDeleted(_) => 0,
         }
     }
 
@@ -236,7 +298,12 @@ impl Said {
             Self::TopicDeleted(topic) => say(&Answer::TopicDeleted {
                 topic: topic.name(),
             }),
-            Self::Replayed(_) | Self::Left(_) => {}
+            Self::TopicCreated(topic) => say(&Answer::TopicCreated {
+                topic: topic.name(),
+                epoch: topic.epoch(),
+            }),
+            // The parts of all shards together make one answer.
+            Self::Pattern(_) | Self::Replayed(_) | Self::Left(_) => {}
         }
     }
 }
@@ -256,6 +323,6 @@ fn refuse(
 }
 
 /// What the command parser has checked. Empty is none.
-fn request_id(json: Option<&str>) -> Option<RequestId<'_>> {
+pub(crate) fn request_id(json: Option<&str>) -> Option<RequestId<'_>> {
     json.filter(|json| !json.is_empty()).map(RequestId::trusted)
 }

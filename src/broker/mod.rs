@@ -11,6 +11,7 @@ pub mod history;
 mod ids;
 pub mod inbox;
 pub mod pages;
+mod patterns;
 pub mod request;
 pub mod ring;
 pub mod run;

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use tokio::sync::oneshot;
 
 use super::ConnectionId;
 use super::delivery::Refusal;
 use super::directory::TopicEntry;
 use super::ring::{Fetch, Piece};
+use crate::pattern::Pattern;
 use crate::protocol::post::Post;
 use crate::protocol::time::Moment;
 
@@ -39,6 +41,8 @@ pub enum Request {
         /// Echoed, as JSON.
         request_id: Option<Box<str>>,
     },
+    /// Do this shard's part of what a connection wants of a pattern. Every shard is asked.
+    Pattern(Box<PatternRequest>),
     /// Send the next piece of a replay.
     Fetch {
         /// To whom.
@@ -54,6 +58,15 @@ pub enum Request {
         topics: Vec<Arc<TopicEntry>>,
         /// It goes on, and is to hear of each topic when no more events of it follow.
         is_told: bool,
+    },
+    /// Take a connection off patterns, because it has ended or may not have them.
+    LeavePatterns {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Its patterns.
+        patterns: Arc<[Arc<Pattern>]>,
+        /// Why.
+        why: Leaving,
     },
     /// Create a topic.
     Create {
@@ -99,6 +112,59 @@ pub enum Request {
         /// Takes the answer.
         reply: oneshot::Sender<()>,
     },
+}
+
+/// What a connection wants of a pattern.
+#[derive(Debug)]
+pub struct PatternRequest {
+    /// Which connection.
+    pub subscriber: ConnectionId,
+    /// Which pattern.
+    pub pattern: Arc<Pattern>,
+    /// What.
+    pub wish: Wish,
+}
+
+/// What is to be done about a pattern.
+#[derive(Debug, Clone)]
+pub enum Wish {
+    /// Say whether there is room for it. Nothing is changed.
+    Ask {
+        /// Say also how many topics it means, as far as that is not above this. None: it cannot be.
+        topics_max: Option<usize>,
+    },
+    /// Make the connection a subscriber of all topics that it means, and of those to come.
+    Join {
+        /// Which earlier events it wants.
+        past: Past,
+        /// It wants to know where live events begin.
+        wants_positions: bool,
+    },
+    /// End that.
+    Leave(Leaving),
+}
+
+/// Why a pattern is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// The client wants it, and is answered.
+    Asked,
+    /// The client may not have it any more, and is told.
+    Forbidden,
+    /// The connection has ended; nobody is told.
+    Ended,
+}
+
+/// Which earlier events a new subscriber of many topics wants.
+#[derive(Debug, Clone)]
+pub enum Past {
+    /// None.
+    None,
+    /// The newest so many of each.
+    Last(u64),
+    /// All behind what it has, by the topic's name: the epoch and the sequence number; and all of
+    /// the topics that it has nothing of.
+    After(Arc<AHashMap<Box<str>, (Box<str>, u64)>>),
 }
 
 /// Messages that came over HTTP.

@@ -1,5 +1,8 @@
-//! The topics of one shard: by name, by place, and as the directory that others read.
+//! The topics of one shard: by name, by place, in order of their names, and as the directory that
+//! others read.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +15,7 @@ use crate::metrics::ShardCounters;
 use crate::protocol::time::Timestamp;
 
 /// What a topic takes beside its name and its history: itself, its entry, its places in the lists.
-const TOPIC_BYTES: usize = 768;
+const TOPIC_BYTES: usize = 816;
 
 /// A topic and the messages that wait to be accepted by it: (batch, item).
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) struct Slot {
     pub(crate) has_once: bool,
     /// In the list of topics whose subscribers have changed.
     pub(crate) is_changed: bool,
+    /// Of all topics of this shard that ever were, which one it is.
+    pub(crate) born: u64,
     /// Where the topic stands in the directory.
     listed: usize,
 }
@@ -50,6 +55,8 @@ pub(crate) struct Table {
     cores: usize,
     shared: Shared,
     names: AHashMap<Arc<str>, usize>,
+    /// The same in order, for those who look for all that begin alike.
+    ordered: BTreeMap<Arc<str>, usize>,
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     directory: Directory,
@@ -66,6 +73,7 @@ impl Table {
             cores,
             shared: public,
             names: AHashMap::new(),
+            ordered: BTreeMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
             directory: Directory::default(),
@@ -90,6 +98,33 @@ impl Table {
             let slot = self.slots.get(*place).and_then(Option::as_ref);
             slot.is_some_and(|slot| Arc::ptr_eq(slot.topic.entry(), entry))
         })
+    }
+
+    /// How many topics there ever were: those of later have a larger number.
+    pub(crate) fn born(&self) -> u64 {
+        self.epochs
+    }
+
+    /// Gives `found` the places of topics whose names begin with `prefix` and come behind `after`,
+    /// with their names, in their order; `looks_max` of them. Returns the last name that was looked
+    /// at, `None` if that was all. Topics may come and go between two calls.
+    pub(crate) fn look_through(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        looks_max: usize,
+        mut found: impl FnMut(&str, usize) -> bool,
+    ) -> Option<Arc<str>> {
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let range = self.ordered.range::<str, _>((from, Bound::Unbounded));
+        let alike = range.take_while(|(name, _)| name.starts_with(prefix));
+        for (looks, (name, place)) in (1..).zip(alike) {
+            let goes_on = found(name, *place);
+            if !goes_on || looks == looks_max {
+                return Some(Arc::clone(name));
+            }
+        }
+        None
     }
 
     /// Places that were ever used.
@@ -129,6 +164,7 @@ impl Table {
         self.is_directory_stale = true;
         let place = self.free.pop().unwrap_or(self.slots.len());
         self.names.insert(Arc::clone(&entry.name), place);
+        self.ordered.insert(Arc::clone(&entry.name), place);
         let slot = Some(Slot {
             topic: Topic::new(entry, history_events_max),
             waiting: Vec::new(),
@@ -136,6 +172,7 @@ impl Table {
             turn_events: 0,
             has_once: false,
             is_changed: false,
+            born: self.epochs,
             listed,
         });
         match self.slots.get_mut(place) {
@@ -148,6 +185,7 @@ impl Table {
     /// Takes a topic out.
     pub(crate) fn remove(&mut self, name: &str) -> Option<Topic> {
         let place = self.names.remove(name)?;
+        self.ordered.remove(name);
         let slot = self.slots.get_mut(place).and_then(Option::take)?;
         self.free.push(place);
         self.shared.topics_total.fetch_sub(1, Ordering::Relaxed);

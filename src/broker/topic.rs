@@ -13,7 +13,8 @@ use super::ids::{Ids, KeptIds};
 use super::request::Replay;
 use super::ring::{Fetch, Piece};
 use super::run::{RUN_BYTES_MAX, Run};
-use super::subscribers::Subscribers;
+use super::subscribers::{Change, Reason, Subscribers};
+use crate::budget::Kind;
 use crate::protocol::time::{Moment, Timestamp};
 
 /// The answer to one accepted message.
@@ -30,6 +31,8 @@ pub(crate) struct Topic {
     seq: u64,
     history: History,
     subscribers: Subscribers,
+    /// What is booked for the subscribers.
+    booked: usize,
     /// Made when somebody asks first whether an id is kept.
     ids: Option<Box<KeptIds>>,
 }
@@ -41,6 +44,7 @@ impl Topic {
             seq: 0,
             history: History::new(history_events_max),
             subscribers: Subscribers::default(),
+            booked: 0,
             ids: None,
         }
     }
@@ -192,19 +196,32 @@ impl Topic {
         self.booked_history(before);
     }
 
-    /// Adds a subscriber; false if it was one already.
-    pub(crate) fn subscribe(&mut self, subscriber: ConnectionId) -> bool {
-        self.subscribers.insert(subscriber)
+    /// Gives a connection a reason to get the topic.
+    pub(crate) fn subscribe(&mut self, subscriber: ConnectionId, reason: Reason) -> Change {
+        self.subscribers.insert(subscriber, reason)
     }
 
-    /// Removes a subscriber; false if it was none.
-    pub(crate) fn unsubscribe(&mut self, id: ConnectionId) -> bool {
-        self.subscribers.remove(id)
+    /// Takes a reason from a connection.
+    pub(crate) fn unsubscribe(&mut self, id: ConnectionId, reason: Reason) -> Change {
+        self.subscribers.remove(id, reason)
     }
 
-    /// Publishes who is subscribed, if that has changed.
+    /// Whether a pattern of somebody means it.
+    pub(crate) fn is_matched(&self) -> bool {
+        self.subscribers.are_matched()
+    }
+
+    /// Publishes who is subscribed, if that has changed, and books what that takes.
     pub(crate) fn publish_audiences(&mut self) {
         self.subscribers.publish(&self.entry);
+        self.book(self.subscribers.bytes());
+    }
+
+    fn book(&mut self, bytes: usize) {
+        let (budget, shard) = (&self.entry.budget, self.entry.shard);
+        budget.book(shard, Kind::Topics, bytes);
+        budget.release(shard, Kind::Topics, self.booked);
+        self.booked = bytes;
     }
 
     /// What is kept of what is wanted, and, where that was asked, whether nothing is missing.
@@ -220,7 +237,7 @@ impl Topic {
     }
 
     /// The newest `wanted` events that are kept.
-    fn newest(&self, wanted: u64) -> Option<Fetch> {
+    pub(crate) fn newest(&self, wanted: u64) -> Option<Fetch> {
         let oldest = self.history.oldest()?;
         let first = (self.seq + 1).saturating_sub(wanted).max(oldest);
         self.fetch_from(first)
@@ -228,7 +245,7 @@ impl Topic {
 
     /// What is kept after sequence number `seq` of `epoch`, and whether nothing is missing.
     /// Everything that is kept, if something is.
-    fn since(&self, epoch: &str, seq: u64) -> (Option<Fetch>, bool) {
+    pub(crate) fn since(&self, epoch: &str, seq: u64) -> (Option<Fetch>, bool) {
         let oldest = self.history.oldest().unwrap_or(self.seq + 1);
         let is_recovered = *epoch == *self.entry.epoch && seq <= self.seq && seq + 1 >= oldest;
         let first = if is_recovered { seq + 1 } else { oldest };
@@ -240,6 +257,7 @@ impl Topic {
             topic: Arc::clone(&self.entry),
             first,
             last: self.seq,
+            further: Vec::new(),
         })
     }
 
@@ -252,11 +270,18 @@ impl Topic {
             kept,
             next,
             lost: first - wanted.first,
+            through: 0,
         }
     }
 
     /// Everyone who is to be told when the topic ends.
     pub(crate) fn subscribers(&self) -> impl Iterator<Item = ConnectionId> {
         self.subscribers.iter()
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.book(0);
     }
 }

@@ -120,8 +120,10 @@ settings! {
         http_connections_max: Option<usize> = optional("HTTP_CONNECTIONS_MAX", "0", 0..=10_000_000, "CONNECTIONS");
         /// Most topics at once.
         topics_max: usize = count("MAX_TOPICS", "100000", 1..=10_000_000, "TOPICS");
-        /// Most topics that one connection is subscribed to.
+        /// Most topics and patterns that one connection is subscribed to.
         subscriptions_max: usize = count("MAX_SUBSCRIPTIONS_PER_CONNECTION", "1000", 1..=1_000_000, "TOPICS");
+        /// Most topics that a pattern may mean when one subscribes to it.
+        pattern_topics_max: usize = count("MAX_PATTERN_TOPICS", "10000", 1..=10_000_000, "TOPICS");
         /// Commands of one connection in a second, in the long run; 0 is no limit.
         rate_messages_per_sec: u64 = count("RATE_MESSAGES_PER_SEC", "0", 0..=1_000_000_000, "COMMANDS");
         /// Bytes of its commands in a second, as many at once; 0 is no limit.

@@ -147,15 +147,19 @@ impl Connection {
             transport: self.dialect.transport(),
             key: key.filter(|_| self.is_authenticated.get()),
             since_ms: u64::from(self.figures.since) * 100,
-            subscriptions: self.topics.borrow().len(),
+            subscriptions: self.subscriptions(),
             lag: self.lag(local),
             done: self.figures.done(),
         }
     }
 
-    /// Names of topics that it is subscribed to: at most so many.
+    /// Names of topics that it is subscribed to, and patterns: at most so many.
     pub(crate) fn topic_names(&self, names_max: usize) -> Vec<Arc<str>> {
-        self.topics.borrow().names(names_max)
+        let mut names = self.topics.borrow().names(names_max);
+        if let Some(patterns) = &*self.patterns.borrow() {
+            names.extend(patterns.names(names_max.saturating_sub(names.len())));
+        }
+        names
     }
 
     /// Its end begins, if it has not before.

@@ -21,6 +21,8 @@ const IN_FLIGHT_BYTES_MAX: usize = READ_BYTES;
 enum Flight {
     One(usize),
     Many,
+    /// All shards have the same command: nothing else is taken until it is answered.
+    All,
 }
 
 /// See the module.
@@ -51,6 +53,7 @@ impl Flow {
         let connection = &self.connection;
         let config = self.local.config();
         !self.refused.is_empty()
+            || (self.flight == Some(Flight::All) && !self.is_idle())
             || connection.in_flight.get() as usize >= config.commands_in_flight_max
             || connection.in_flight_bytes() >= IN_FLIGHT_BYTES_MAX
             || connection.ring.borrow().reply_bytes() > config.reply_bytes_max
@@ -113,6 +116,18 @@ impl Flow {
         self.hand_in();
         self.took_off(shard, 0);
         self.push(shard, request);
+    }
+
+    /// Hands one command of so many bytes to every shard. Nothing may be under way.
+    pub(super) fn ask_all(&mut self, request: impl Fn() -> Request, bytes: usize) {
+        self.hand_in();
+        for shard in 0..self.local.process.broker.inboxes().len() {
+            self.took_off(shard, 0);
+            self.push(shard, request());
+        }
+        self.flight = Some(Flight::All);
+        let before = self.connection.in_flight_bytes();
+        self.connection.set_in_flight_bytes(before + bytes);
     }
 
     /// Hands the batches of this read to their shards.

@@ -25,6 +25,7 @@ pub mod listener;
 pub mod local;
 mod outgoing;
 pub(crate) mod pace;
+mod patterns;
 pub mod reader;
 mod rights;
 mod secure;
@@ -51,6 +52,7 @@ use figures::Figures;
 pub(crate) use figures::Sort;
 use local::Local;
 use outgoing::Unsent;
+use patterns::Patterns;
 use stream::Positions;
 use timers::Tick;
 use topics::Topics;
@@ -100,6 +102,7 @@ pub(crate) struct Connection {
     /// What the socket has not taken of what left the ring.
     unsent: RefCell<Option<Box<Unsent>>>,
     topics: RefCell<Topics>,
+    patterns: RefCell<Option<Box<Patterns>>>,
     client_id: Option<Box<str>>,
     dialect: Dialect,
     /// If it is an event stream of several topics.
@@ -156,6 +159,7 @@ impl Connection {
             ring: RefCell::new(ring),
             unsent: RefCell::default(),
             topics: RefCell::default(),
+            patterns: RefCell::default(),
             client_id: newcomer.client_id,
             dialect,
             positions,
@@ -300,7 +304,7 @@ impl Connection {
     /// A reply of a shard has come: its commands are answered, and what it says stands behind the
     /// events that wait.
     pub(crate) fn take_reply(self: &Rc<Self>, local: &Local, reply: Reply) {
-        let Reply { ts, mut said, .. } = reply;
+        let Reply { ts, said, .. } = reply;
         let commands = self.in_flight.get();
         self.in_flight.set(commands.saturating_sub(said.commands()));
         let done = said.request_bytes();
@@ -314,6 +318,10 @@ impl Connection {
             leave_late(local, self.id, said);
             return;
         }
+        let mut said = match said {
+            Said::Pattern(part) => return self.take_part(local, *part, ts),
+            said => said,
+        };
         self.note(local, &said);
         self.mind(local, &said);
         self.stream_answered(local, &mut said);
@@ -330,6 +338,10 @@ impl Connection {
                 ..
             } => ring.push_replay(piece, rest),
             Said::Replayed(piece) => ring.arrived(piece),
+            // Nothing else makes a client that only listens get more than it takes.
+            Said::TopicCreated(_) if ring.reply_bytes() > local.ring_limits.bytes_max => {
+                self.has_overflowed.set(true);
+            }
             _ => {}
         }
         drop(ring);
@@ -341,8 +353,8 @@ impl Connection {
 
     /// Keeps the list of topics.
     fn note(&self, local: &Local, said: &Said) {
+        let before = self.subscriptions();
         let mut topics = self.topics.borrow_mut();
-        let before = topics.len();
         match said {
             Said::Subscribed {
                 topic,
@@ -354,9 +366,15 @@ impl Connection {
             }
             | Said::Left(topic)
             | Said::TopicDeleted(topic) => topics.remove(topic),
-            _ => {}
+            _ => return,
         }
-        match (before, topics.len()) {
+        drop(topics);
+        self.note_subscriptions(local, before);
+    }
+
+    /// Counts who is subscribed at all; before something changed it had so many subscriptions.
+    fn note_subscriptions(&self, local: &Local, before: usize) {
+        match (before, self.subscriptions()) {
             (0, 1) => local.counters.subscribers.add(1),
             (1, 0) => local.counters.subscribers.sub(1),
             _ => {}
@@ -421,14 +439,18 @@ impl Connection {
         let (discarded, lost) = self.ring.borrow_mut().give_up_events();
         local.counters.discarded.add(discarded);
         self.leave_every_topic(local);
+        self.leave_every_pattern(local, true);
         lost
     }
 
     /// Takes the connection off every topic. What waits for it already is still sent.
     fn leave_every_topic(&self, local: &Local) {
-        let topics = std::mem::take(&mut *self.topics.borrow_mut()).into_entries();
-        if !topics.is_empty() {
+        if self.subscriptions() > 0 {
             local.counters.subscribers.sub(1);
+        }
+        let topics = std::mem::take(&mut *self.topics.borrow_mut()).into_entries();
+        self.leave_every_pattern(local, false);
+        if !topics.is_empty() {
             leave_topics(local, self.id, topics, false);
         }
     }
@@ -455,13 +477,14 @@ fn error(code: ErrorCode, message: &str) -> Answer<'_> {
 
 /// Undoes a subscription that came about after its connection had ended, and so is on no list.
 pub(crate) fn leave_late(local: &Local, connection: ConnectionId, said: Said) {
-    if let Said::Subscribed {
-        topic,
-        is_new: true,
-        ..
-    } = said
-    {
-        leave_topics(local, connection, vec![topic], false);
+    match said {
+        Said::Subscribed {
+            topic,
+            is_new: true,
+            ..
+        } => leave_topics(local, connection, vec![topic], false),
+        Said::Pattern(part) => patterns::leave_late(local, connection, &part),
+        _ => {}
     }
 }
 

@@ -11,6 +11,7 @@ use crate::access::grant::{Denial, End, Grant, Right};
 use crate::access::now_ms;
 use crate::broker::delivery::Said;
 use crate::broker::directory::TopicEntry;
+use crate::pattern::Pattern;
 use crate::protocol::codes::ErrorCode;
 
 impl Connection {
@@ -20,6 +21,14 @@ impl Connection {
         match &*grant {
             Grant::Everything => None,
             Grant::Named(holder) => holder.denial(right, topic, now_ms),
+        }
+    }
+
+    /// The same for a subscription to a pattern.
+    pub(super) fn denial_of_pattern(&self, pattern: &Pattern) -> Option<Denial> {
+        match &*self.grant.borrow() {
+            Grant::Everything => None,
+            Grant::Named(holder) => holder.denial_of_pattern(pattern, now_ms),
         }
     }
 
@@ -61,10 +70,11 @@ impl Connection {
             .borrow()
             .entries(|topic| self.is_forbidden(topic));
         leave_topics(local, self.id, topics, true);
+        self.review_patterns(local);
         self.watch(local);
     }
 
-    fn is_forbidden(&self, topic: &TopicEntry) -> bool {
+    pub(super) fn is_forbidden(&self, topic: &TopicEntry) -> bool {
         let grant = self.grant.borrow();
         grant.check(Right::Subscribe, topic.name()).is_err()
     }
@@ -76,7 +86,9 @@ impl Connection {
                 leave_topics(local, self.id, vec![Arc::clone(topic)], true);
             }
             Said::Left(topic) => {
-                self.ring.borrow_mut().end_replays(topic);
+                let entry: *const TopicEntry = &raw const **topic;
+                let is_it = |of: &TopicEntry| std::ptr::eq(of, entry);
+                self.ring.borrow_mut().end_replays(is_it);
                 let checked = self.grant.borrow().check(Right::Subscribe, topic.name());
                 // Allowed again in the meantime: the subscription has ended all the same.
                 let name = topic.name();

@@ -170,6 +170,16 @@ impl Session {
                     request_id: owned(request_id),
                 })
             }
+            Ok(Command::SubscribePattern {
+                request_id,
+                pattern,
+                past,
+                wants_positions,
+            }) => self.subscribe_pattern(request_id, pattern, past, wants_positions),
+            Ok(Command::UnsubscribePattern {
+                request_id,
+                pattern,
+            }) => self.unsubscribe_pattern(request_id, pattern),
             Ok(Command::Ping { request_id }) => self.answer(&Answer::Pong { request_id }),
             Ok(Command::Auth { request_id, proof }) => {
                 self.authenticate_again(request_id, proof.as_ref())
@@ -207,7 +217,7 @@ impl Session {
     }
 
     /// Refuses what the grant does not allow, in its order; ends where there is no grant any more.
-    fn deny(&mut self, request_id: Option<RequestId<'_>>, denial: &Denial) -> Acted {
+    pub(super) fn deny(&mut self, request_id: Option<RequestId<'_>>, denial: &Denial) -> Acted {
         match denial {
             Denial::Forbidden(text) => self.answer(&Answer::Error {
                 request_id,
@@ -233,15 +243,9 @@ impl Session {
         }
         let subscriptions_max = self.local.config().subscriptions_max;
         // Subscribes that are under way count as if they had succeeded.
-        let under_way = connection.topics.borrow().len() + connection.in_flight.get() as usize;
+        let under_way = connection.subscriptions() + connection.in_flight.get() as usize;
         if under_way >= subscriptions_max && !connection.topics.borrow().has(topic) {
-            let message =
-                format!("No room for another subscription: the limit is {subscriptions_max}");
-            return self.answer(&Answer::Error {
-                request_id,
-                code: ErrorCode::LimitExceeded,
-                message: &message,
-            });
+            return self.answer_full(request_id);
         }
         let replay = match replay {
             command::Replay::None => Replay::None,
@@ -260,6 +264,16 @@ impl Session {
             replay,
             is_inline,
             request_id: owned(request_id),
+        })
+    }
+
+    pub(super) fn answer_full(&mut self, request_id: Option<RequestId<'_>>) -> Acted {
+        let subscriptions_max = self.local.config().subscriptions_max;
+        let message = format!("No room for another subscription: the limit is {subscriptions_max}");
+        self.answer(&Answer::Error {
+            request_id,
+            code: ErrorCode::LimitExceeded,
+            message: &message,
         })
     }
 
@@ -296,6 +310,8 @@ pub(super) fn request_id_of<'a>(
             Command::Auth { request_id, .. }
             | Command::Subscribe { request_id, .. }
             | Command::Unsubscribe { request_id, .. }
+            | Command::SubscribePattern { request_id, .. }
+            | Command::UnsubscribePattern { request_id, .. }
             | Command::Ping { request_id },
         )
         | Err(BadCommand { request_id, .. }) => *request_id,

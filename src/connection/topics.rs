@@ -14,7 +14,7 @@ const FEW: usize = 8;
 #[derive(Debug)]
 pub(super) enum Topics {
     Few(Vec<Arc<TopicEntry>>),
-    Many(AHashMap<Arc<str>, Arc<TopicEntry>>),
+    Many(Box<AHashMap<Arc<str>, Arc<TopicEntry>>>),
 }
 
 impl Default for Topics {
@@ -67,7 +67,8 @@ impl Topics {
             }
             Self::Few(entries) => {
                 let all = std::mem::take(entries).into_iter().chain([entry]);
-                *self = Self::Many(all.map(|entry| (entry.shared_name(), entry)).collect());
+                let all = all.map(|entry| (entry.shared_name(), entry));
+                *self = Self::Many(Box::new(all.collect()));
             }
             Self::Many(entries) => {
                 entries.insert(entry.shared_name(), entry);

@@ -12,6 +12,7 @@ use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
 use super::fields::{self, Fields, FieldsError, Message};
 use super::json;
 use super::names::{RequestId, TopicName};
+use crate::pattern::{self, Pattern};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,24 @@ pub enum Command<'a> {
         request_id: Option<RequestId<'a>>,
         /// Of which.
         topic: TopicName<'a>,
+    },
+    /// Receive the events of all topics that a pattern means, also of those to come.
+    SubscribePattern {
+        /// Echoed in the reply.
+        request_id: Option<RequestId<'a>>,
+        /// Which topics.
+        pattern: Pattern,
+        /// What to send of their past.
+        past: Past,
+        /// The reply is to say where live events begin in each of them.
+        wants_positions: bool,
+    },
+    /// Receive no more events on account of a pattern.
+    UnsubscribePattern {
+        /// Echoed in the reply.
+        request_id: Option<RequestId<'a>>,
+        /// Which.
+        pattern: Pattern,
     },
     /// Send a message to a topic.
     Publish(Publish<'a>),
@@ -91,6 +110,29 @@ pub enum Replay<'a> {
     },
 }
 
+/// What a subscriber to several topics wants of the past of each. Where a command holds both fields, an object
+/// `positions` wins over `last_n`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing.
+    None,
+    /// The newest so many messages of each, or what there is of them.
+    Last(u64),
+    /// Everything after what it has seen of each, and all of those that it has seen nothing of.
+    After(Vec<Seen>),
+}
+
+/// The last message of a topic that a subscriber has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Which topic, or what is none.
+    pub topic: Box<str>,
+    /// The epoch of the topic in which that message was sent.
+    pub epoch: Box<str>,
+    /// The sequence number of that message.
+    pub seq: u64,
+}
+
 /// A command that cannot be understood. Its code is always `BAD_REQUEST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadCommand<'a> {
@@ -142,15 +184,26 @@ fn interpret<'a>(
 ) -> Result<Command<'a>, Text> {
     match kind(fields.kind)?.as_ref() {
         "publish" => publish(fields, request_id, payload_depth_max).map(Command::Publish),
-        "subscribe" => Ok(Command::Subscribe {
-            request_id,
-            topic: topic(fields.topic)?,
-            replay: replay(fields)?,
-        }),
-        "unsubscribe" => Ok(Command::Unsubscribe {
-            request_id,
-            topic: topic(fields.topic)?,
-        }),
+        "subscribe" => match target(fields.topic)? {
+            Target::Topic(topic) => Ok(Command::Subscribe {
+                request_id,
+                topic,
+                replay: replay(fields)?,
+            }),
+            Target::Pattern(pattern) => Ok(Command::SubscribePattern {
+                request_id,
+                pattern,
+                past: past(fields)?,
+                wants_positions: wants_positions(fields.positions)?,
+            }),
+        },
+        "unsubscribe" => match target(fields.topic)? {
+            Target::Topic(topic) => Ok(Command::Unsubscribe { request_id, topic }),
+            Target::Pattern(pattern) => Ok(Command::UnsubscribePattern {
+                request_id,
+                pattern,
+            }),
+        },
         "ping" => Ok(Command::Ping { request_id }),
         "auth" => Ok(Command::Auth {
             request_id,
@@ -211,22 +264,78 @@ fn topic(json: Option<&str>) -> Result<TopicName<'_>, Text> {
     Ok(topic)
 }
 
+/// What a subscribe is about.
+enum Target<'a> {
+    Topic(TopicName<'a>),
+    Pattern(Pattern),
+}
+
+fn target(json: Option<&str>) -> Result<Target<'_>, Text> {
+    let name = required_string("topic", json)?;
+    if pattern::has_wildcards(&name) {
+        let pattern = Pattern::parse(&name).map_err(|error| error.to_string())?;
+        return Ok(Target::Pattern(pattern));
+    }
+    let topic = TopicName::parse(name).map_err(|error| error.to_string())?;
+    Ok(Target::Topic(topic))
+}
+
+fn wanted_last_n(fields: &Fields<'_>) -> Result<Option<u64>, Text> {
+    let last_n = fields.last_n.map(last_n);
+    Ok(last_n
+        .map(|count| count.ok_or("last_n must be an integer"))
+        .transpose()?)
+}
+
 fn replay<'a>(fields: &Fields<'a>) -> Result<Replay<'a>, Text> {
-    let last_n = fields
-        .last_n
-        .map(|json| last_n(json).ok_or("last_n must be an integer"))
-        .transpose()?;
+    let last_n = wanted_last_n(fields)?;
     let Some(since) = fields.since else {
         return Ok(last_n.map_or(Replay::None, Replay::Last));
     };
-    let since = fields::Since::read(since).ok_or("since must be an object")?;
-    Ok(Replay::Since {
-        epoch: required_string("since.epoch", since.epoch)?,
-        seq: since
-            .seq
-            .and_then(integer)
-            .ok_or("since.seq must be a non-negative integer")?,
-    })
+    let (epoch, seq) = position("since", since)?;
+    Ok(Replay::Since { epoch, seq })
+}
+
+/// Epoch and sequence number of an object that is called `name`.
+fn position<'a>(name: &str, json: &'a str) -> Result<(Cow<'a, str>, u64), Text> {
+    let since = fields::Since::read(json).ok_or_else(|| format!("{name} must be an object"))?;
+    let epoch = required_string(&format!("{name}.epoch"), since.epoch)?;
+    let seq = since.seq.and_then(integer);
+    let seq = seq.ok_or_else(|| format!("{name}.seq must be a non-negative integer"))?;
+    Ok((epoch, seq))
+}
+
+fn past(fields: &Fields<'_>) -> Result<Past, Text> {
+    if fields.since.is_some() {
+        return Err("since is for one topic: a pattern goes on by positions".into());
+    }
+    let last_n = wanted_last_n(fields)?;
+    match fields.positions.filter(|json| json.starts_with('{')) {
+        None => Ok(last_n.map_or(Past::None, Past::Last)),
+        Some(positions) => {
+            let positions = fields::Positions::read(positions);
+            let positions = positions.ok_or("positions has a name that is no text")?;
+            let seen = positions.0.into_iter().map(|(topic, json)| {
+                let (epoch, seq) = position("positions[…]", json)?;
+                Ok(Seen {
+                    topic: topic.into(),
+                    epoch: epoch.into(),
+                    seq,
+                })
+            });
+            Ok(Past::After(seen.collect::<Result<_, Text>>()?))
+        }
+    }
+}
+
+/// Who says where it stands is told where it stands now, or it could not go on from there.
+fn wants_positions(json: Option<&str>) -> Result<bool, Text> {
+    match json {
+        Some("true") => Ok(true),
+        Some("false") | None => Ok(false),
+        Some(json) if json.starts_with('{') => Ok(true),
+        Some(_) => Err("positions must be an object, true or false".into()),
+    }
 }
 
 fn ack(json: Option<&str>) -> Result<bool, Text> {

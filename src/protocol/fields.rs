@@ -21,6 +21,7 @@ pub(super) struct Fields<'a, M = Message<'a>> {
     pub(super) message: Option<M>,
     pub(super) last_n: Option<&'a str>,
     pub(super) since: Option<&'a str>,
+    pub(super) positions: Option<&'a str>,
     pub(super) ack: Option<&'a str>,
     pub(super) api_key: Option<&'a str>,
     pub(super) token: Option<&'a str>,
@@ -48,6 +49,17 @@ pub(super) struct Since<'a> {
 
 impl<'a> Since<'a> {
     /// Reads the fields; `None` if `json` is no object.
+    pub(super) fn read(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+}
+
+/// The `positions` of a subscribe, each still raw JSON. What is `null` is absent.
+#[derive(Debug)]
+pub(super) struct Positions<'a>(pub(super) Vec<(String, &'a str)>);
+
+impl<'a> Positions<'a> {
+    /// Reads the names; `None` if `json` is no object, or one of them holds a lone surrogate.
     pub(super) fn read(json: &'a str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
@@ -92,6 +104,7 @@ impl<'a> Fields<'a> {
             message,
             last_n: fields.last_n,
             since: fields.since,
+            positions: fields.positions,
             ack: fields.ack,
             api_key: fields.api_key,
             token: fields.token,
@@ -121,6 +134,7 @@ enum FieldName {
     Message,
     LastN,
     Since,
+    Positions,
     Ack,
     ApiKey,
     Token,
@@ -156,6 +170,7 @@ impl Visitor<'_> for NameVisitor {
             b"message" => FieldName::Message,
             b"last_n" => FieldName::LastN,
             b"since" => FieldName::Since,
+            b"positions" => FieldName::Positions,
             b"ack" => FieldName::Ack,
             b"api_key" => FieldName::ApiKey,
             b"token" => FieldName::Token,
@@ -192,6 +207,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
             message: None,
             last_n: None,
             since: None,
+            positions: None,
             ack: None,
             api_key: None,
             token: None,
@@ -203,6 +219,7 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
                 FieldName::Topic => &mut fields.topic,
                 FieldName::LastN => &mut fields.last_n,
                 FieldName::Since => &mut fields.since,
+                FieldName::Positions => &mut fields.positions,
                 FieldName::Ack => &mut fields.ack,
                 FieldName::ApiKey => &mut fields.api_key,
                 FieldName::Token => &mut fields.token,
@@ -253,6 +270,30 @@ impl<'de> Visitor<'de> for SinceVisitor {
             }
         }
         Ok(since)
+    }
+}
+
+struct PositionsVisitor;
+
+impl<'de> Deserialize<'de> for Positions<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PositionsVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for PositionsVisitor {
+    type Value = Positions<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("positions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut positions = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+            positions.extend(not_null(value).map(|json| (name, json)));
+        }
+        Ok(Positions(positions))
     }
 }
 

@@ -9,9 +9,7 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 
 use super::fields;
-
-/// The longest topic name, in bytes of UTF-8.
-pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+use crate::pattern::TOPIC_NAME_BYTES_MAX;
 
 /// The longest request id, in bytes of UTF-8 after its escapes are decoded.
 pub const REQUEST_ID_BYTES_MAX: usize = 1024;

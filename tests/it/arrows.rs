@@ -45,8 +45,8 @@ const ARROWS: [(&str, &[&str]); 17] = [
     (
         "connection",
         &[
-            "process", "access", "broker", "protocol", "config", "metrics", "budget", "roster",
-            "seats", "wire",
+            "process", "access", "broker", "protocol", "pattern", "config", "metrics", "budget",
+            "roster", "seats", "wire",
         ],
     ),
     ("wire", &["config", "budget"]),
@@ -57,9 +57,12 @@ const ARROWS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("access", &["pattern", "config", "sync"]),
-    ("pattern", &["protocol"]),
-    ("broker", &["protocol", "metrics", "budget", "sync"]),
-    ("protocol", &[]),
+    ("pattern", &[]),
+    (
+        "broker",
+        &["protocol", "pattern", "metrics", "budget", "sync"],
+    ),
+    ("protocol", &["pattern"]),
     ("cli", &["config", "access", "pattern"]),
     ("logs", &["config", "metrics"]),
     ("config", &[]),

@@ -9,12 +9,18 @@
 //! Replies are never dropped; the reader stops reading while too many wait. One that comes while
 //! events wait is due when as many events have left as had come before it, whether they were sent
 //! or fell out. A replay holds up what came after it until it is through; it is fetched from its
-//! shard piece by piece, and only when the socket has room for the next.
+//! shard piece by piece, and only when the socket has room for the next. An answer that several
+//! shards make together has its place held until it is made, and all that comes later waits behind:
+//! live events then have a bound in bytes alone, since nobody has been slow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+
+mod cursor;
+
+use cursor::Cursor;
 
 use super::directory::TopicEntry;
 use super::history::Kept;
@@ -26,9 +32,6 @@ const PLACES_FIRST: usize = 16;
 
 /// Replies are gathered in buffers of about so many bytes, each given back when it is written.
 const REPLY_BUFFER_BYTES: usize = 16 * 1024;
-
-/// What a replay that waits counts for among the replies.
-const REPLAY_BYTES: usize = size_of::<(u64, Said)>();
 
 /// How much may wait. Events beyond either bound push the oldest out.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +74,17 @@ pub struct Piece {
     /// Events in front of them that the history let go of before they were asked for. To be
     /// announced first.
     pub lost: u64,
+    /// How many topics behind the first it has got into. All before the last of them are through.
+    pub through: usize,
+}
+
+impl Piece {
+    /// Bytes of its events.
+    pub(crate) fn bytes(&self) -> usize {
+        let kept = self.kept.iter();
+        kept.map(|kept| kept.run.frames().len().saturating_sub(kept.start))
+            .sum()
+    }
 }
 
 /// Which events of the past a connection is still to get.
@@ -82,35 +96,16 @@ pub struct Fetch {
     pub first: u64,
     /// The last of them.
     pub last: u64,
-}
-
-/// A replay under way.
-#[derive(Debug)]
-struct Cursor {
-    rest: Fetch,
-    piece: Option<Piece>,
-    /// The next piece has been asked for.
-    is_fetching: bool,
-    /// Nothing more of it is to be sent.
-    has_ended: bool,
-}
-
-impl Cursor {
-    /// What is sent in the place of all that was still to come.
-    fn cut(&mut self) {
-        self.piece = Some(Piece {
-            next: self.rest.last + 1,
-            ..Piece::default()
-        });
-    }
+    /// What is wanted behind them, of other topics of the same shard.
+    pub further: Vec<Fetch>,
 }
 
 #[derive(Debug)]
 enum Said {
     Replies(Vec<u8>),
-    Replay(Cursor),
-    /// What comes behind it waits until it is known what stands here.
-    Hold,
+    Replay(Box<Cursor>),
+    /// The place of an answer that is still being made, and what is known of it, in bytes.
+    Held(usize),
 }
 
 /// See the module.
@@ -129,6 +124,8 @@ pub struct Ring {
     left: u64,
     /// Events that fell out since one was taken.
     lost: u64,
+    /// Those that came before this many are bounded in bytes alone.
+    held: u64,
 }
 
 impl Ring {
@@ -152,7 +149,8 @@ impl Ring {
         } else {
             self.push_back(run);
         }
-        let over = (self.came - self.left).saturating_sub(limits.events_max as u64);
+        let counts_from = self.left.max(self.held.min(self.came));
+        let over = (self.came - counts_from).saturating_sub(limits.events_max as u64);
         if over > 0 || self.run_bytes > limits.bytes_max {
             let lost_before = self.lost;
             self.drop_events(over);
@@ -257,60 +255,77 @@ impl Ring {
         }
     }
 
-    /// Holds up all that comes from now on, until it is [released](Self::release).
-    pub fn hold(&mut self) {
-        self.said.push_back((self.came, Said::Hold));
+    /// Adds a replay behind all that waits: `piece` first, if it came with it, then `rest`.
+    pub fn push_replay(&mut self, piece: Option<Piece>, rest: Fetch) {
+        let cursor = Box::new(Cursor::new(piece, rest));
+        self.reply_bytes += cursor.bytes();
+        self.said.push_back((self.came, Said::Replay(cursor)));
     }
 
-    /// Puts frames where the first [hold](Self::hold) is, and lets go of what it holds up.
-    pub fn release(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
-        let mut said = self.said.iter_mut().map(|(_, said)| said);
-        if let Some(held) = said.find(|said| matches!(said, Said::Hold)) {
-            let mut frames = Vec::new();
-            append(&mut frames);
-            self.reply_bytes += frames.len();
-            *held = Said::Replies(frames);
+    /// Holds the place behind all that waits for an answer that is still to be made.
+    pub fn hold(&mut self) {
+        self.held = u64::MAX;
+        self.said.push_back((self.came, Said::Held(0)));
+    }
+
+    /// So many bytes more are known of the answer for which a place is held.
+    pub fn note_held(&mut self, bytes: usize) {
+        for (_, said) in &mut self.said {
+            if let Said::Held(known) = said {
+                *known += bytes;
+                self.reply_bytes += bytes;
+            }
         }
     }
 
-    /// Adds a replay behind all that waits: `piece` first, if it came with it, then `rest`.
-    pub fn push_replay(&mut self, piece: Option<Piece>, rest: Fetch) {
-        let cursor = Cursor {
-            rest,
-            piece,
-            is_fetching: false,
-            has_ended: false,
+    /// Puts the answer in the place that was held for it.
+    pub fn release(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        self.release_with(append, std::iter::empty());
+    }
+
+    /// The same, and the replays that go with the answer behind it.
+    pub fn release_with(
+        &mut self,
+        append: impl FnOnce(&mut Vec<u8>),
+        replays: impl Iterator<Item = Fetch>,
+    ) {
+        self.held = self.came;
+        let is_held = |(_, said): &(u64, Said)| matches!(said, Said::Held(_));
+        let Some(at) = self.said.iter().position(is_held) else {
+            return;
         };
-        self.reply_bytes += REPLAY_BYTES;
-        self.said.push_back((self.came, Said::Replay(cursor)));
+        let Some((after, Said::Held(known))) = self.said.remove(at) else {
+            return;
+        };
+        let mut frames = Vec::new();
+        append(&mut frames);
+        self.reply_bytes += frames.len();
+        self.reply_bytes -= known;
+        self.said.insert(at, (after, Said::Replies(frames)));
+        for (place, rest) in (at + 1..).zip(replays) {
+            let cursor = Box::new(Cursor::new(None, rest));
+            self.reply_bytes += cursor.bytes();
+            self.said.insert(place, (after, Said::Replay(cursor)));
+        }
     }
 
     /// The piece that was asked for has come.
     pub fn arrived(&mut self, piece: Piece) {
         if let Some((_, Said::Replay(cursor))) = self.said.front_mut() {
-            cursor.is_fetching = false;
-            cursor.piece = Some(piece);
-            if cursor.has_ended {
-                cursor.cut();
-            }
+            cursor.arrived(piece);
         }
     }
 
-    /// Nothing more of replays of `topic` is to be sent.
-    pub fn end_replays(&mut self, topic: &TopicEntry) {
+    /// Nothing more is to be sent of replays of topics that `has_ended` picks.
+    pub fn end_replays(&mut self, has_ended: impl Fn(&TopicEntry) -> bool) {
         for (_, said) in &mut self.said {
-            if let Said::Replay(cursor) = said
-                && std::ptr::eq(&raw const *cursor.rest.topic, topic)
-            {
-                cursor.has_ended = true;
-                if !cursor.is_fetching {
-                    cursor.cut();
-                }
+            if let Said::Replay(cursor) = said {
+                cursor.end(&has_ended);
             }
         }
     }
 
-    /// Bytes of replies that wait; a replay counts for its place, not for its events.
+    /// Bytes of replies that wait; a replay counts for its places, not for its events.
     pub fn reply_bytes(&self) -> usize {
         self.reply_bytes
     }
@@ -349,26 +364,27 @@ impl Ring {
 
     fn take_said(&mut self) -> Next {
         let next = match self.said.front_mut() {
-            None | Some((_, Said::Hold)) => return Next::Nothing,
+            None => return Next::Nothing,
             Some((_, Said::Replies(frames))) => {
                 self.reply_bytes -= frames.len();
                 Next::Replies(std::mem::take(frames))
             }
-            Some((_, Said::Replay(cursor))) => match cursor.piece.take() {
-                None if cursor.is_fetching => return Next::Nothing,
-                None => {
-                    cursor.is_fetching = true;
-                    return Next::Fetch(cursor.rest.clone());
+            Some((_, Said::Held(_))) => return Next::Nothing,
+            Some((_, Said::Replay(cursor))) => {
+                let before = cursor.bytes();
+                let next = match cursor.take() {
+                    Some(Ok(piece)) => Next::Replay(piece),
+                    Some(Err(wanted)) => Next::Fetch(wanted),
+                    None => Next::Nothing,
+                };
+                let is_through = matches!(next, Next::Replay(_)) && cursor.is_through();
+                let after = if is_through { 0 } else { cursor.bytes() };
+                self.reply_bytes -= before - after;
+                if !is_through {
+                    return next;
                 }
-                Some(piece) => {
-                    cursor.rest.first = piece.next;
-                    if piece.next <= cursor.rest.last {
-                        return Next::Replay(piece);
-                    }
-                    self.reply_bytes -= REPLAY_BYTES;
-                    Next::Replay(piece)
-                }
-            },
+                next
+            }
         };
         self.said.pop_front();
         if self.said.is_empty() {
@@ -383,8 +399,8 @@ impl Ring {
         match self.said.front() {
             Some((after, said)) if *after <= self.left => match said {
                 Said::Replies(_) => true,
-                Said::Hold => false,
-                Said::Replay(cursor) => cursor.piece.is_some() || !cursor.is_fetching,
+                Said::Replay(cursor) => cursor.is_ready(),
+                Said::Held(_) => false,
             },
             _ => self.front.is_some(),
         }
@@ -403,13 +419,13 @@ impl Ring {
         self.runs = None;
         self.run_bytes = 0;
         self.left = self.came;
-        let mut replays = 0;
-        self.said.retain(|(_, said)| {
-            let is_replay = matches!(said, Said::Replay(_));
-            replays += usize::from(is_replay);
-            !is_replay && !matches!(said, Said::Hold)
+        self.said
+            .retain(|(_, said)| matches!(said, Said::Replies(_)));
+        let replies = self.said.iter().map(|(_, said)| match said {
+            Said::Replies(frames) => frames.len(),
+            Said::Replay(_) | Said::Held(_) => 0,
         });
-        self.reply_bytes -= replays * REPLAY_BYTES;
+        self.reply_bytes = replies.sum();
         given_up
     }
 

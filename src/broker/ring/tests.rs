@@ -45,6 +45,7 @@ fn fetch(first: u64, last: u64) -> Fetch {
         topic: entry("t"),
         first,
         last,
+        further: Vec::new(),
     }
 }
 
@@ -213,14 +214,15 @@ fn a_replay_that_is_ended_sends_nothing_more_and_holds_nothing_up() {
             topic: Arc::clone(&topic),
             first: 1,
             last: 50,
+            further: Vec::new(),
         };
         ring.push_replay(None, rest);
         ring.push_replies(|out| out.extend_from_slice(b"behind"));
         if is_fetching {
             assert!(matches!(ring.take(), Next::Fetch(_)));
         }
-        ring.end_replays(&entry("t"));
-        ring.end_replays(&topic);
+        ring.end_replays(|_| false);
+        ring.end_replays(|of| std::ptr::eq(of, &raw const *topic));
         if is_fetching {
             assert!(!ring.is_ready());
             let run = Arc::new(Run::new(
@@ -233,11 +235,133 @@ fn a_replay_that_is_ended_sends_nothing_more_and_holds_nothing_up() {
             ring.arrived(Piece {
                 kept: vec![Kept { run, start: 0 }],
                 next: 2,
-                lost: 0,
+                ..Piece::default()
             });
         }
         assert!(matches!(ring.take(), Next::Replay(piece) if piece.kept.is_empty()));
         assert!(matches!(ring.take(), Next::Replies(frames) if frames == b"behind"));
         assert!(ring.is_empty() && ring.reply_bytes() == 0);
+    }
+}
+
+#[test]
+fn what_waits_for_an_answer_that_is_being_made_is_bounded_in_bytes_alone() {
+    let mut ring = Ring::default();
+    ring.push(&run_of(0, 1), limits(4));
+    ring.hold();
+    reply(&mut ring, b'z');
+    ring.note_held(1000);
+    assert_eq!(ring.reply_bytes(), 1001);
+    assert_eq!(take(&mut ring), (0, 0, 0));
+    for name in 1..=10 {
+        assert_eq!(ring.push(&run_of(name, 1), limits(4)), 0);
+    }
+    assert!(!ring.is_ready() && !ring.is_empty());
+    ring.release_with(|out| out.push(b'a'), std::iter::once(fetch(1, 2)));
+    // What has waited for the answer stays, and what comes now counts as ever.
+    for name in 11..=14 {
+        assert_eq!(ring.push(&run_of(name, 1), limits(4)), 0);
+    }
+    assert_eq!(ring.push(&run_of(15, 1), limits(4)), 1);
+    assert_eq!(take_replies(&mut ring), b"a");
+    assert!(matches!(ring.take(), Next::Fetch(_)));
+    ring.arrived(piece(3));
+    assert!(matches!(ring.take(), Next::Replay(_)));
+    assert_eq!(take_replies(&mut ring), b"z");
+    assert_eq!(ring.reply_bytes(), 0);
+    assert_eq!(take(&mut ring), (2, 0, 1));
+    for name in 3..=15 {
+        assert_eq!(take(&mut ring), (name, 0, 0));
+    }
+    let mut ring = Ring::default();
+    ring.hold();
+    let tight = RingLimits {
+        bytes_max: 3 * run_of(0, 1).bytes(),
+        ..limits(4)
+    };
+    let lost: u64 = (1..=10)
+        .map(|name| ring.push(&run_of(name, 1), tight))
+        .sum();
+    assert_eq!((lost, ring.events()), (7, 3));
+    ring.give_up_events();
+    assert!(ring.is_empty() && ring.reply_bytes() == 0);
+}
+
+/// A replay of three topics: 1 to 10, 1 to 5 and 1 to 2.
+fn of_three() -> (Ring, Vec<Fetch>) {
+    let further = vec![fetch(1, 5), fetch(1, 2)];
+    let rest = Fetch {
+        further: further.clone(),
+        ..fetch(1, 10)
+    };
+    let all = vec![rest.clone(), further[0].clone(), further[1].clone()];
+    let mut ring = Ring::default();
+    ring.push_replay(None, rest);
+    (ring, all)
+}
+
+/// What is asked for: the first number of each topic.
+fn asked(ring: &mut Ring) -> Vec<u64> {
+    match ring.take() {
+        Next::Fetch(of) => [of.first]
+            .into_iter()
+            .chain(of.further.iter().map(|of| of.first))
+            .collect(),
+        other => panic!("{other:?} in place of a question"),
+    }
+}
+
+#[test]
+fn a_replay_of_several_topics_goes_on_where_the_piece_has_ended() {
+    let (mut ring, _) = of_three();
+    assert_eq!(asked(&mut ring), [1, 1, 1]);
+    assert!(!ring.is_ready());
+    ring.arrived(piece(8));
+    assert!(matches!(ring.take(), Next::Replay(_)));
+    assert_eq!(asked(&mut ring), [8, 1, 1]);
+    ring.arrived(Piece {
+        through: 1,
+        ..piece(3)
+    });
+    assert!(matches!(ring.take(), Next::Replay(_)));
+    assert_eq!(asked(&mut ring), [3, 1]);
+    ring.arrived(Piece {
+        through: 1,
+        ..piece(3)
+    });
+    assert!(matches!(ring.take(), Next::Replay(_)));
+    assert!(ring.is_empty() && ring.reply_bytes() == 0);
+}
+
+#[test]
+fn a_topic_that_is_ended_leaves_the_others_of_its_replay() {
+    for ended in 0..3_usize {
+        let (mut ring, all) = of_three();
+        assert_eq!(asked(&mut ring), [1, 1, 1]);
+        ring.end_replays(|of| std::ptr::eq(of, &raw const *all[ended].topic));
+        let run = |of: &Fetch| {
+            let topic = Arc::clone(&of.topic);
+            let run = Arc::new(Run::new(vec![0; 9], &[9], 1, Moment::default(), topic));
+            Kept { run, start: 0 }
+        };
+        // The piece has the first two topics, the second not to its end.
+        ring.arrived(Piece {
+            kept: all.iter().take(2).map(run).collect(),
+            through: 1,
+            ..piece(2)
+        });
+        let Next::Replay(piece) = ring.take() else {
+            panic!("there is a piece");
+        };
+        let kept = piece.kept.iter().map(|of| &raw const *of.run.topic());
+        let wanted = (0..2).filter(|of| *of != ended);
+        let wanted = wanted.map(|of| &raw const *all[of].topic);
+        assert!(kept.eq(wanted));
+        let rest = match ended {
+            0 => vec![2, 1],
+            1 => vec![1],
+            _ => vec![2, 3],
+        };
+        assert_eq!(asked(&mut ring), rest);
     }
 }

@@ -40,6 +40,10 @@ impl Shard {
                         slot.turn_events += 1;
                         slot.has_once |= item.once;
                         fullest = fullest.max(slot.turn_events);
+                        if slot.topic.is_matched() {
+                            self.matched_events += 1;
+                            fullest = fullest.max(self.matched_events);
+                        }
                     }
                     Outcome::Waiting
                 }

@@ -8,22 +8,30 @@
 //!
 //! A shard must not panic: there is no indexing, no unwrap and no arithmetic here that can.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 mod accept;
+mod patterns;
 mod post;
 mod relief;
+mod replay;
 
 use super::ConnectionId;
 use super::delivery::{Delivery, Item, Refusal, Reply, Said};
 use super::directory::TopicEntry;
 use super::inbox::Inbox;
-use super::request::{Created, Description, Recalled, Receipts, Replay, Request};
-use super::ring::{Fetch, Piece};
+use super::patterns::Patterns;
+use super::request::{
+    Created, Description, PatternRequest, Recalled, Receipts, Replay, Request, Wish,
+};
+use super::ring::Piece;
+use super::subscribers::Reason;
 use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
+use crate::budget::{Booked, Kind};
 use crate::protocol::names::TopicName;
 use crate::protocol::time::Timestamp;
 
@@ -83,6 +91,16 @@ pub struct Shard {
     accepted: Vec<Accepted>,
     told: Vec<Told>,
     posting: Option<post::Posting>,
+    patterns: Patterns,
+    patterns_booked: Booked,
+    /// What is wanted of patterns and not done yet, in the order of the inbox.
+    works: VecDeque<patterns::Work>,
+    /// Topics of one step of it; here so that its memory is used again.
+    places: Vec<usize>,
+    /// What the creations of this turn have cost.
+    welcomes: usize,
+    /// Messages of this turn for topics that patterns mean: one ring may get all of them.
+    matched_events: usize,
     turns: u64,
     /// The budget is used up and nothing can give way, as seen at the start of the turn.
     must_refuse: bool,
@@ -101,10 +119,17 @@ impl Shard {
         limits: ShardLimits,
         shared: Shared,
     ) -> Self {
+        let patterns_booked = Booked::new(Arc::clone(&shared.budget), index, Kind::Topics, 0);
         Self {
             index,
             inbox,
             limits,
+            patterns: Patterns::default(),
+            patterns_booked,
+            works: VecDeque::new(),
+            places: Vec::new(),
+            welcomes: 0,
+            matched_events: 0,
             table: Table::new(index, cores, shared.clone()),
             shared,
             touched: Vec::new(),
@@ -122,7 +147,7 @@ impl Shard {
 
     /// Whether a request waits.
     pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.posting.is_some()
+        !self.inbox.is_empty() || self.posting.is_some() || !self.works.is_empty()
     }
 
     /// One turn at the time `ts`. Hands each core's delivery to `deliver`, by the core's index.
@@ -130,6 +155,7 @@ impl Shard {
         self.turns = self.turns.wrapping_add(1);
         self.table.now = ts;
         self.must_refuse = self.shared.budget.is_over() && !self.relieve();
+        (self.welcomes, self.matched_events) = (0, 0);
         let (mut events, mut bytes) = (0, 0);
         let mut requests_max = self.limits.turn_requests_max;
         if self.posting.is_some() {
@@ -149,18 +175,20 @@ impl Shard {
                 if fullest >= self.limits.turn_topic_events_max
                     || events >= self.limits.turn_events_max
                     || bytes >= self.limits.turn_bytes_max
+                    || self.welcomes >= patterns::WELCOMES_MAX
                 {
                     break;
                 }
             } else {
                 self.accept_waiting(ts);
                 self.handle(request, ts);
-                if self.posting.is_some() {
+                if self.posting.is_some() || self.welcomes >= patterns::WELCOMES_MAX {
                     break;
                 }
             }
         }
         self.accept_waiting(ts);
+        self.go_on_with_patterns(ts);
         self.publish();
         self.hand_over(deliver);
         for told in self.told.drain(..) {
@@ -228,6 +256,11 @@ impl Shard {
                 };
                 self.reply(subscriber, ts, said);
             }
+            Request::Pattern(request) => {
+                if !self.refuses_pattern(&request, ts) {
+                    self.take_pattern(*request);
+                }
+            }
             Request::Fetch { subscriber, wanted } => {
                 let piece = self.piece(&wanted);
                 self.reply(subscriber, ts, Said::Replayed(piece));
@@ -243,6 +276,19 @@ impl Shard {
                     if let Some(topic) = left.filter(|_| is_told) {
                         self.reply(connection, ts, Said::Left(topic));
                     }
+                }
+            }
+            Request::LeavePatterns {
+                connection,
+                patterns,
+                why,
+            } => {
+                for pattern in &*patterns {
+                    self.take_pattern(PatternRequest {
+                        subscriber: connection,
+                        pattern: Arc::clone(pattern),
+                        wish: Wish::Leave(why),
+                    });
                 }
             }
             Request::Create { name, reply } => {
@@ -313,42 +359,33 @@ impl Shard {
             let piece = is_inline.then(|| slot.topic.piece(&wanted));
             (piece, wanted)
         });
-        let is_new = slot.topic.subscribe(subscriber);
+        let change = slot.topic.subscribe(subscriber, Reason::Name);
         let said = Said::Subscribed {
             request_id,
             topic: Arc::clone(slot.topic.entry()),
             seq: slot.topic.seq(),
             recovered,
-            is_new,
+            is_new: change.is_made,
             replay,
         };
-        if is_new {
+        if change.is_felt {
             note_change(&mut self.changed, place, slot);
         }
         said
     }
 
-    /// Ends a subscription; the topic, if there was one.
+    /// Ends a subscription to the name of a topic; the topic, if there was one. A pattern that means
+    /// it stays.
     fn remove(&mut self, place: usize, subscriber: ConnectionId) -> Option<Arc<TopicEntry>> {
         let slot = self.table.slot(place)?;
-        if !slot.topic.unsubscribe(subscriber) {
+        let change = slot.topic.unsubscribe(subscriber, Reason::Name);
+        if !change.is_made {
             return None;
         }
-        note_change(&mut self.changed, place, slot);
-        Some(Arc::clone(slot.topic.entry()))
-    }
-
-    /// The next piece of a replay; all of it is lost if its topic has ended.
-    fn piece(&mut self, wanted: &Fetch) -> Piece {
-        let place = self.table.find_entry(&wanted.topic);
-        match place.and_then(|place| self.table.slot(place)) {
-            Some(slot) => slot.topic.piece(wanted),
-            None => Piece {
-                kept: Vec::new(),
-                next: wanted.last + 1,
-                lost: wanted.last + 1 - wanted.first,
-            },
+        if change.is_felt {
+            note_change(&mut self.changed, place, slot);
         }
+        Some(Arc::clone(slot.topic.entry()))
     }
 
     fn find_or_create(&mut self, name: &str) -> Result<usize, Refusal> {
@@ -373,7 +410,9 @@ impl Shard {
         }
         let (history, topics_max) = (self.limits.history_events_max, self.limits.topics_max);
         let place = self.table.create(name, history, topics_max);
-        place.ok_or(Created::LimitReached)
+        let place = place.ok_or(Created::LimitReached)?;
+        self.welcome(place);
+        Ok(place)
     }
 
     fn delete(&mut self, name: &str, ts: Timestamp) -> bool {

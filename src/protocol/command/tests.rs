@@ -191,7 +191,6 @@ fn topics_are_required_and_checked() {
             ("7", "topic must be a string"),
             (r#""\ud800""#, "topic must be a string"),
             (r#""""#, "topic name is empty"),
-            (r#""a.*""#, "holds '*'"),
             (r#""a\u0007""#, "control character"),
         ] {
             assert_bad(
@@ -454,4 +453,88 @@ fn raw_control_characters_are_legal_in_no_string() {
         assert!(parse(text, DEPTH_MAX).is_err(), "{text:?}");
     }
     assert!(parse("{\n\t\"type\" :\r\n\"ping\",\"\\n\":1}", DEPTH_MAX).is_ok());
+}
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text).expect("a pattern")
+}
+
+#[test]
+fn a_name_with_wildcards_is_a_pattern_where_one_subscribes() {
+    let request_id = RequestId::from_json("\"r\"").ok();
+    let subscribe = |past, wants_positions| Command::SubscribePattern {
+        request_id,
+        pattern: pattern("orders.*"),
+        past,
+        wants_positions,
+    };
+    let seen = |topic: &str, epoch: &str, seq| Seen {
+        topic: topic.into(),
+        epoch: epoch.into(),
+        seq,
+    };
+    for (fields, command) in [
+        ("", subscribe(Past::None, false)),
+        (r#","last_n":-1"#, subscribe(Past::Last(0), false)),
+        (
+            r#","last_n":5,"positions":true"#,
+            subscribe(Past::Last(5), true),
+        ),
+        (r#","positions":false"#, subscribe(Past::None, false)),
+        (r#","positions":null"#, subscribe(Past::None, false)),
+        (r#","positions":{}"#, subscribe(Past::After(vec![]), true)),
+        (
+            r#","last_n":5,"positions":{"orders.\u0065u":{"epoch":"9f","seq":41,"x":1},"gone":null,"b":{"seq":0,"epoch":""}}"#,
+            subscribe(
+                Past::After(vec![seen("orders.eu", "9f", 41), seen("b", "", 0)]),
+                true,
+            ),
+        ),
+    ] {
+        let text = format!(r#"{{"type":"subscribe","topic":"orders.*","request_id":"r"{fields}}}"#);
+        assert_eq!(parse(&text, DEPTH_MAX), Ok(command), "{text}");
+    }
+    let text = r#"{"type":"unsubscribe","topic":"orders.>","request_id":"r"}"#;
+    let unsubscribe = Command::UnsubscribePattern {
+        request_id,
+        pattern: pattern("orders.>"),
+    };
+    assert_eq!(parse(text, DEPTH_MAX), Ok(unsubscribe));
+}
+
+#[test]
+fn what_is_no_pattern_is_refused_with_words() {
+    for (fields, words) in [
+        (r#""topic":"orders*""#, "one whole token"),
+        (r#""topic":"a.>.b""#, "behind the last dot"),
+        (r#""topic":"a.*\n""#, "no control characters"),
+        (
+            r#""topic":"a.*","since":{"epoch":"e","seq":1}"#,
+            "positions",
+        ),
+        (r#""topic":"a.*","positions":1"#, "must be an object, true"),
+        (
+            r#""topic":"a.*","positions":"true""#,
+            "must be an object, true",
+        ),
+        (r#""topic":"a.*","positions":{"\ud800":{}}"#, "no text"),
+        (
+            r#""topic":"a.*","positions":{"a.b":1}"#,
+            "must be an object",
+        ),
+        (
+            r#""topic":"a.*","positions":{"a.b":{"seq":1}}"#,
+            "epoch is required",
+        ),
+        (
+            r#""topic":"a.*","positions":{"a.b":{"epoch":"e","seq":-1}}"#,
+            "non-negative integer",
+        ),
+        (r#""topic":"a.*","last_n":1.5"#, "last_n must be an integer"),
+    ] {
+        let text = format!(r#"{{"type":"subscribe",{fields},"request_id":"r"}}"#);
+        assert_bad(&text, words);
+    }
+    let text = publish_text("1").replace("orders", "orders.*");
+    assert_bad(&text, "topic name holds '*'");
 }

@@ -305,7 +305,10 @@ impl Reader {
         let turn = self.turns.take().await;
         let wanted = self.rest.clone();
         let read = ask(&self.inbox, |reply| Request::Read { wanted, reply });
-        let Some(Piece { kept, next, lost }) = read.await else {
+        let Some(Piece {
+            kept, next, lost, ..
+        }) = read.await
+        else {
             return (Err(io::ErrorKind::BrokenPipe.into()), None);
         };
         if lost > 0 {

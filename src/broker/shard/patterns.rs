@@ -1,0 +1,241 @@
+//! Patterns: what one shard does when somebody wants one, and when a topic comes to be.
+//!
+//! A pattern may mean many topics, so what is wanted of it is done in steps, a bounded one in each
+//! turn, with everybody else's requests in between. The steps go by the names of the topics. A topic
+//! that is created meanwhile is the affair of its creation: [`Slot::born`] tells one from the other,
+//! so that each topic has each subscriber once for each of their patterns, whatever happens between.
+
+use std::sync::Arc;
+
+use super::super::delivery::{Item, Joined, PatternDone, PatternPart, Refusal, Reply, Said};
+use super::super::request::{Leaving, Past, PatternRequest, Wish};
+use super::super::subscribers::Reason;
+use super::super::table::Slot;
+use super::{Shard, note_change};
+use crate::protocol::time::Timestamp;
+
+/// Names that are looked at in one turn, and topics that are changed: some tenths of a millisecond.
+const LOOKS_MAX: usize = 2048;
+const TOPICS_MAX: usize = 256;
+
+/// A turn ends when topics were created that so many subscribers were told of, or whose names were
+/// held against so many patterns.
+pub(super) const WELCOMES_MAX: usize = 2048;
+
+/// What is wanted of a pattern, as far as it is done.
+#[derive(Debug)]
+pub(super) struct Work {
+    request: PatternRequest,
+    stage: Stage,
+    counted: usize,
+    joined: Joined,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is done.
+    New,
+    /// Done up to this name, for topics that were there when it began.
+    Behind {
+        name: Option<Arc<str>>,
+        born_max: u64,
+    },
+    Done,
+}
+
+impl Work {
+    fn part(self, shard: usize) -> PatternPart {
+        let PatternRequest { pattern, wish, .. } = self.request;
+        let done = match wish {
+            Wish::Ask { .. } => PatternDone::Counted(self.counted),
+            Wish::Join { .. } => PatternDone::Joined(self.joined),
+            Wish::Leave(why) => PatternDone::Left(why),
+        };
+        PatternPart {
+            shard,
+            pattern,
+            done,
+        }
+    }
+
+    /// Does what is wanted with one topic that the pattern means. True if that changes who gets it.
+    fn act(&mut self, slot: &mut Slot) -> bool {
+        let (subscriber, joined) = (self.request.subscriber, &mut self.joined);
+        match &self.request.wish {
+            Wish::Ask { topics_max } => {
+                self.counted += 1;
+                if topics_max.is_some_and(|topics_max| self.counted > topics_max) {
+                    self.stage = Stage::Done;
+                }
+                false
+            }
+            Wish::Leave(_) => slot.topic.unsubscribe(subscriber, Reason::Pattern).is_felt,
+            Wish::Join {
+                past,
+                wants_positions,
+            } => {
+                let topic = &mut slot.topic;
+                joined.matched += 1;
+                if *wants_positions {
+                    let position = (Arc::clone(topic.entry()), topic.seq());
+                    joined.positions.push(position);
+                }
+                match past {
+                    Past::None => {}
+                    Past::Last(wanted) => joined.replay.extend(topic.newest(*wanted)),
+                    Past::After(seen) => {
+                        let of_topic = seen.get(topic.entry().name());
+                        let (epoch, seq) = of_topic.map_or_else(
+                            || (topic.entry().epoch(), 0),
+                            |(epoch, seq)| (&**epoch, *seq),
+                        );
+                        let (events, is_recovered) = topic.since(epoch, seq);
+                        joined.replay.extend(events);
+                        if !is_recovered {
+                            joined.lost.push(Arc::clone(topic.entry()));
+                        }
+                    }
+                }
+                joined.is_new && topic.subscribe(subscriber, Reason::Pattern).is_felt
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Takes a request, to be carried out in its turn.
+    pub(super) fn take_pattern(&mut self, request: PatternRequest) {
+        self.works.push_back(Work {
+            request,
+            stage: Stage::New,
+            counted: 0,
+            joined: Joined::default(),
+        });
+    }
+
+    /// Goes on with what is wanted of patterns, one after the other, as far as one turn goes.
+    pub(super) fn go_on_with_patterns(&mut self, ts: Timestamp) {
+        let (mut looks, mut topics) = (LOOKS_MAX, TOPICS_MAX);
+        while looks > 0
+            && topics > 0
+            && let Some(mut work) = self.works.pop_front()
+        {
+            // What does nothing takes its time too.
+            looks -= 1;
+            if matches!(work.stage, Stage::New) {
+                self.begin(&mut work);
+            }
+            if !matches!(work.stage, Stage::Done) {
+                self.step(&mut work, &mut looks, &mut topics);
+            }
+            if !matches!(work.stage, Stage::Done) {
+                self.works.push_front(work);
+                continue;
+            }
+            let (to, wish) = (work.request.subscriber, &work.request.wish);
+            if !matches!(wish, Wish::Leave(Leaving::Ended)) {
+                let part = Box::new(work.part(self.index));
+                self.reply(to, ts, Said::Pattern(part));
+            }
+        }
+        if self.works.is_empty() {
+            self.works.shrink_to(LOOKS_MAX);
+        }
+    }
+
+    /// From here on topics that are created see the change, and those that are there get it in steps.
+    fn begin(&mut self, work: &mut Work) {
+        let PatternRequest {
+            subscriber,
+            pattern,
+            wish,
+            ..
+        } = &work.request;
+        let has_topics = match wish {
+            Wish::Ask { topics_max } => topics_max.is_some(),
+            Wish::Join { .. } => {
+                work.joined.is_new = self.patterns.insert(*subscriber, pattern);
+                true
+            }
+            Wish::Leave(_) => self.patterns.remove(*subscriber, pattern),
+        };
+        self.patterns_booked.set(self.patterns.bytes());
+        work.stage = if has_topics {
+            Stage::Behind {
+                name: None,
+                born_max: self.table.born(),
+            }
+        } else {
+            Stage::Done
+        };
+    }
+
+    fn step(&mut self, work: &mut Work, looks: &mut usize, topics: &mut usize) {
+        let Stage::Behind { name, born_max } = &work.stage else {
+            return;
+        };
+        let (born_max, mut places) = (*born_max, std::mem::take(&mut self.places));
+        let pattern = &work.request.pattern;
+        let last =
+            self.table
+                .look_through(pattern.prefix(), name.as_deref(), *looks, |name, place| {
+                    *looks = looks.saturating_sub(1);
+                    if pattern.matches(name) {
+                        places.push(place);
+                        *topics = topics.saturating_sub(1);
+                    }
+                    *topics > 0
+                });
+        work.stage = match last {
+            None => Stage::Done,
+            name => Stage::Behind { name, born_max },
+        };
+        for place in places.drain(..) {
+            if let Some(slot) = self.table.slot(place)
+                && slot.born <= born_max
+                && work.act(slot)
+            {
+                note_change(&mut self.changed, place, slot);
+            }
+        }
+        self.places = places;
+    }
+
+    /// A topic has come to be: whoever has a pattern that means it gets it, and is told so first.
+    pub(super) fn welcome(&mut self, place: usize) {
+        let Some(slot) = self.table.slot(place) else {
+            return;
+        };
+        let topic = Arc::clone(slot.topic.entry());
+        let (outgoing, mut told) = (&mut self.outgoing, 0);
+        let ts = topic.created();
+        let looks = self.patterns.matching(topic.name(), |to| {
+            let change = slot.topic.subscribe(to, Reason::Pattern);
+            if change.is_felt
+                && let Some(items) = outgoing.get_mut(to.core())
+            {
+                told += 1;
+                let said = Said::TopicCreated(Arc::clone(&topic));
+                items.push(Item::Reply(Reply { to, ts, said }));
+            }
+        });
+        if told > 0 {
+            note_change(&mut self.changed, place, slot);
+        }
+        self.welcomes += looks.max(told);
+    }
+
+    /// Says at once that there is no room for a pattern, where that is so.
+    pub(super) fn refuses_pattern(&mut self, request: &PatternRequest, ts: Timestamp) -> bool {
+        let refuses = self.must_refuse && matches!(request.wish, Wish::Ask { .. });
+        if refuses {
+            let part = PatternPart {
+                shard: self.index,
+                pattern: Arc::clone(&request.pattern),
+                done: PatternDone::Refused(Refusal::NoMemory),
+            };
+            self.reply(request.subscriber, ts, Said::Pattern(Box::new(part)));
+        }
+        refuses
+    }
+}
