@@ -265,7 +265,9 @@ impl Connection {
         let dropped = self.ring.borrow_mut().push(run, local.ring_limits);
         if dropped > 0 {
             self.figures.dropped(dropped);
-            self.has_overflowed.set(ends_slow);
+            if ends_slow {
+                self.has_overflowed.set(true);
+            }
         }
         local.make_ready(self);
         true

@@ -18,6 +18,8 @@ mod heartbeat;
 mod keys;
 mod messages;
 mod messages_http;
+mod patterns;
+mod patterns_rights;
 mod rates;
 mod recovery;
 mod rights;

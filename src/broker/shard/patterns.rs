@@ -239,3 +239,213 @@ impl Shard {
         refuses
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ConnectionId;
+    use super::super::super::inbox::{Bell, Inbox};
+    use super::super::super::request::{Publishes, Request};
+    use super::super::super::table::Shared;
+    use super::super::ShardLimits;
+    use super::*;
+    use crate::budget::Kind;
+    use crate::pattern::Pattern;
+    use crate::protocol::time::Moment;
+
+    const TOPICS: usize = 3 * TOPICS_MAX;
+
+    /// One shard with topics from `t.0` on.
+    struct Rig {
+        shard: Shard,
+        inbox: Arc<Inbox>,
+        shared: Shared,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let inbox = Arc::new(Inbox::new(4096, Arc::new(Bell::default())));
+            let limits = ShardLimits {
+                history_events_max: 4,
+                history_bytes_max: usize::MAX,
+                run_events_max: 4,
+                turn_topic_events_max: 10,
+                turn_events_max: 1000,
+                turn_bytes_max: usize::MAX,
+                turn_requests_max: 1000,
+                topics_max: usize::MAX,
+                auto_create: true,
+            };
+            let shared = Shared::default();
+            let shard = Shard::new(0, 1, Arc::clone(&inbox), limits, shared.clone());
+            let mut rig = Self {
+                shard,
+                inbox,
+                shared,
+            };
+            (0..TOPICS).for_each(|number| rig.publish(number));
+            while rig.shard.has_work() {
+                rig.turn();
+            }
+            rig
+        }
+
+        fn publish(&mut self, number: usize) {
+            let mut publishes = Publishes::new(ConnectionId::new(0, 999, 1), Moment::default());
+            publishes.push(&format!("t.{number}"), "id", "0", "", true, false);
+            self.push(Request::Publish(publishes));
+        }
+
+        fn push(&mut self, request: Request) {
+            self.inbox.push(request).expect("it has room");
+        }
+
+        fn wish(&mut self, pattern: &str, wish: Wish) {
+            let request = PatternRequest {
+                subscriber: ConnectionId::new(0, 1, 1),
+                pattern: Arc::new(Pattern::parse(pattern).expect("a pattern")),
+                wish,
+            };
+            self.push(Request::Pattern(Box::new(request)));
+        }
+
+        fn turn(&mut self) -> Vec<Item> {
+            let mut items = Vec::new();
+            let ts = Timestamp::from_unix_ms(0);
+            self.shard
+                .turn(ts, &mut |_, delivery| items.extend(delivery.items));
+            items
+        }
+
+        /// Turns until a part has come; that, and after how many turns.
+        fn part(&mut self) -> (PatternDone, usize) {
+            for turns in 1.. {
+                for item in self.turn() {
+                    if let Item::Reply(Reply {
+                        said: Said::Pattern(part),
+                        ..
+                    }) = item
+                    {
+                        return (part.done, turns);
+                    }
+                }
+                assert!(self.shard.has_work(), "nothing comes of it");
+            }
+            unreachable!()
+        }
+
+        fn join(&mut self, pattern: &str) -> (Joined, usize) {
+            let wish = Wish::Join {
+                past: Past::Last(9),
+                wants_positions: true,
+            };
+            self.wish(pattern, wish);
+            match self.part() {
+                (PatternDone::Joined(joined), turns) => (joined, turns),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn subscribers(&self) -> usize {
+            let directory = self.shared.directory.snapshot();
+            directory.iter().map(|topic| topic.subscribers()).sum()
+        }
+    }
+
+    #[test]
+    fn a_turn_does_a_bounded_part_and_all_of_them_do_all() {
+        let mut rig = Rig::new();
+        let booked = rig.shared.budget.bytes(Kind::Topics);
+        let (joined, turns) = rig.join("t.*");
+        assert!(turns >= TOPICS / TOPICS_MAX, "{turns} turns");
+        assert!(joined.is_new && joined.lost.is_empty());
+        let of = [joined.positions.len(), joined.replay.len()];
+        assert_eq!((joined.matched, of), (TOPICS as u64, [TOPICS; 2]));
+        assert_eq!(rig.subscribers(), TOPICS);
+        assert!(!rig.join("t.*").0.is_new);
+        assert_eq!(rig.subscribers(), TOPICS);
+        let more = rig.shared.budget.bytes(Kind::Topics) - booked;
+        assert!(more > TOPICS * 100, "{more} bytes are booked");
+        for why in [Leaving::Asked; 2] {
+            rig.wish("t.*", Wish::Leave(why));
+            assert!(matches!(rig.part().0, PatternDone::Left(_)));
+            assert_eq!(rig.subscribers(), 0);
+        }
+        assert_eq!(rig.shared.budget.bytes(Kind::Topics), booked);
+    }
+
+    #[test]
+    fn what_comes_and_goes_between_two_steps_is_had_once() {
+        for is_leaving in [false, true] {
+            let mut rig = Rig::new();
+            if is_leaving {
+                rig.join("*.*");
+                rig.join("t.*");
+            }
+            let (wish, name) = if is_leaving {
+                (Wish::Leave(Leaving::Asked), "t.*")
+            } else {
+                let past = Past::None;
+                let wants_positions = true;
+                (
+                    Wish::Join {
+                        past,
+                        wants_positions,
+                    },
+                    "*.*",
+                )
+            };
+            rig.wish(name, wish);
+            rig.turn();
+            // Some that it has passed, some that it has not come to, some that are new.
+            for number in (0..TOPICS).step_by(3) {
+                let (reply, _) = tokio::sync::oneshot::channel();
+                let name = format!("t.{number}").into();
+                rig.push(Request::Delete { name, reply });
+                rig.publish(number + (number % 2) * TOPICS);
+            }
+            while rig.shard.has_work() {
+                rig.turn();
+            }
+            let topics = rig.shared.directory.snapshot().len();
+            assert_eq!(topics, TOPICS);
+            assert_eq!(rig.subscribers(), topics);
+            rig.wish("*.*", Wish::Leave(Leaving::Asked));
+            rig.part();
+            assert_eq!(rig.subscribers(), 0);
+        }
+    }
+
+    #[test]
+    fn one_turn_is_not_more_than_one_ring_takes() {
+        let mut rig = Rig::new();
+        rig.join("t.*");
+        (0..100).for_each(|number| rig.publish(number));
+        for _ in 0..10 {
+            let items = rig.turn();
+            let events = items
+                .iter()
+                .filter(|item| matches!(item, Item::Events { .. }));
+            assert_eq!(events.count(), 10);
+        }
+    }
+
+    #[test]
+    fn topics_are_counted_as_far_as_they_may_be() {
+        let mut rig = Rig::new();
+        for (topics_max, counted) in [
+            (None, 0),
+            (Some(TOPICS), TOPICS),
+            (Some(TOPICS - 1), TOPICS),
+            // It stops with the step in which there are too many.
+            (Some(3), TOPICS_MAX),
+        ] {
+            rig.wish("t.>", Wish::Ask { topics_max });
+            let part = rig.part().0;
+            assert!(
+                matches!(part, PatternDone::Counted(of) if of == counted),
+                "{part:?}"
+            );
+        }
+        assert_eq!(rig.subscribers(), 0);
+    }
+}
