@@ -1,5 +1,7 @@
 //! The wire contract as a client writes and reads it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
@@ -14,6 +16,8 @@ pub(super) enum Command<'a> {
         last_n: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<&'a Since>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        positions: Option<Asked>,
         request_id: &'a str,
     },
     Unsubscribe {
@@ -34,6 +38,16 @@ impl Command<'_> {
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and checked JSON always serialize")
     }
+}
+
+/// What is asked about the positions of a pattern's topics.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Asked {
+    /// To be told them.
+    Told(bool),
+    /// To go on behind these.
+    After(BTreeMap<String, Since>),
 }
 
 /// A message to publish, under an id of its own.
@@ -66,7 +80,7 @@ impl Message {
 }
 
 /// The event after which a subscription starts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct Since {
     pub(super) epoch: String,
     pub(super) seq: u64,
@@ -121,6 +135,8 @@ pub(super) struct ServerMessage<'a> {
     pub(super) seq: Option<u64>,
     pub(super) recovered: Option<bool>,
     pub(super) matched: Option<u64>,
+    pub(super) positions: Option<BTreeMap<String, Since>>,
+    pub(super) lost: Option<Vec<String>>,
     pub(super) retry_after_ms: Option<u64>,
 }
 
@@ -159,6 +175,7 @@ impl<'a> ServerMessage<'a> {
         let topic = self.topic.as_deref().unwrap_or("?");
         match (self.kind, self.msg.as_deref(), &self.error) {
             (Kind::Info, Some("ping"), _) => None,
+            (Kind::Info, Some("topic_created"), _) => Some(format!("topic '{topic}' was created")),
             (Kind::Info, Some("topic_deleted"), _) => Some(format!("topic '{topic}' was deleted")),
             (Kind::Info, Some("shutting_down"), _) => {
                 Some("the server is shutting down".to_owned())
@@ -207,6 +224,7 @@ mod tests {
             topic: "a\"b",
             last_n: None,
             since: Some(&since),
+            positions: None,
             request_id: "7",
         };
         assert_eq!(

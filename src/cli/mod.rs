@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::config::client::{ClientSettings, Trust, history_file, local_url};
 use crate::config::process_env;
 use crate::config::rule::SettingError;
+use crate::pattern::PatternError;
 
 use self::client::ClientError;
 use self::publish::{Format, MESSAGE_BYTES_MAX};
@@ -24,6 +25,7 @@ use self::subscribe::Subscription;
 
 mod arguments;
 mod client;
+mod found;
 mod health;
 mod key;
 mod message;
@@ -68,6 +70,8 @@ enum Failure {
     },
     #[error("--since names '{0}', which is not subscribed to")]
     Start(String),
+    #[error("'{0}' is no pattern: {1}")]
+    Pattern(String, PatternError),
     #[error("there is nothing left to subscribe to")]
     Deleted,
     #[error("interrupted")]

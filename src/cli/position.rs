@@ -31,6 +31,13 @@ struct Position {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost(u64, u64);
 
+impl Lost {
+    /// Those behind `before` and in front of `after`.
+    pub(super) fn between(before: u64, after: u64) -> Self {
+        Self(before + 1, after - 1)
+    }
+}
+
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to {}", self.0, self.1)

@@ -10,10 +10,12 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::config::client::ClientSettings;
+use crate::pattern::{Pattern, has_wildcards};
 
 use super::Failure;
 use super::client::{ClientReceiver, ClientSender, connect};
-use super::message::{Command, ErrorBody, Kind, ServerMessage, Start};
+use super::found::{Found, Passed};
+use super::message::{Command, ErrorBody, Kind, ServerMessage, Since, Start};
 use super::position::Positions;
 
 /// The first pause before another connection, and the longest one.
@@ -38,8 +40,24 @@ pub(super) async fn subscribe(
     notices: &mut dyn Write,
 ) -> Result<(), Failure> {
     let topics = subscription.topics.iter().map(String::as_str);
-    let positions = Positions::new(topics, subscription.last, &subscription.starts);
+    let (patterns, names): (Vec<_>, Vec<_>) = topics.partition(|name| has_wildcards(name));
+    let patterns = patterns
+        .into_iter()
+        .map(parse_pattern)
+        .collect::<Result<_, _>>()?;
+    let mut found = Found::new(patterns, subscription.last);
+    let mut starts = subscription.starts.clone();
+    // A topic that is named beside a pattern that means it has its start with both.
+    starts.retain(|start| {
+        let is_named = start
+            .topic
+            .as_deref()
+            .is_none_or(|topic| names.contains(&topic));
+        !found.start(start) || is_named
+    });
+    let positions = Positions::new(names.into_iter(), subscription.last, &starts);
     let mut session = Session {
+        found,
         positions: positions.map_err(Failure::Start)?,
         verbose: subscription.verbose,
         is_subscribed: false,
@@ -75,6 +93,10 @@ pub(super) async fn subscribe(
     }
 }
 
+fn parse_pattern(text: &str) -> Result<Pattern, Failure> {
+    Pattern::parse(text).map_err(|error| Failure::Pattern(text.to_owned(), error))
+}
+
 /// The pause before the next connection: twice as long each time, and between half and all of that, so that the
 /// clients of a broker that was started again do not come all at once.
 fn retry_pause(failures: u32, random: u128) -> Duration {
@@ -88,6 +110,7 @@ fn retry_pause(failures: u32, random: u128) -> Duration {
 /// What outlives a connection.
 struct Session<'a> {
     positions: Positions,
+    found: Found,
     verbose: bool,
     /// On this connection; on an earlier one.
     is_subscribed: bool,
@@ -124,18 +147,23 @@ impl Session<'_> {
     }
 
     fn commands(&self) -> Vec<String> {
-        let topics = (1_u64..).zip(self.positions.topics());
-        let command = |(n, (topic, last_n, since)): (u64, (&str, _, Option<_>))| {
+        let topics = self.positions.topics();
+        let topics = topics.map(|(topic, last_n, since)| (topic, last_n, since, None));
+        let patterns = self.found.patterns();
+        let patterns = patterns.map(|(name, last_n, asked)| (name, last_n, None, Some(asked)));
+        let all = (1_u64..).zip(topics.chain(patterns));
+        let command = |(n, (topic, last_n, since, positions)): (u64, (&str, _, Option<_>, _))| {
             let request_id = n.to_string();
             let command = Command::Subscribe {
                 topic,
                 last_n,
                 since: since.as_ref(),
+                positions,
                 request_id: &request_id,
             };
             command.to_json()
         };
-        topics.map(command).collect()
+        all.map(command).collect()
     }
 
     async fn print_all(&mut self, mut receiver: ClientReceiver) -> Result<(), Failure> {
@@ -157,10 +185,13 @@ impl Session<'_> {
     /// The event as it came. A line end can only be white space between JSON tokens, of the publisher's making; as a
     /// blank it means the same and leaves one event on one line.
     fn print_event(&mut self, event: &ServerMessage<'_>, text: &str) -> io::Result<()> {
-        if let (Some(topic), Some(seq)) = (&event.topic, event.seq)
-            && let Some(lost) = self.positions.pass(topic, seq)
-        {
-            writeln!(self.notices, "shardcast: '{topic}': {lost} are lost").ok();
+        if let (Some(topic), Some(seq)) = (&event.topic, event.seq) {
+            let Passed::New(lost) = self.found.pass(topic, seq) else {
+                return Ok(());
+            };
+            if let Some(lost) = self.positions.pass(topic, seq).or(lost) {
+                writeln!(self.notices, "shardcast: '{topic}': {lost} are lost").ok();
+            }
         }
         writeln!(self.out, "{}", text.replace(['\n', '\r'], " "))?;
         self.out.flush()
@@ -168,6 +199,14 @@ impl Session<'_> {
 
     fn note_ack(&mut self, ack: &ServerMessage<'_>) {
         self.is_subscribed = true;
+        for gap in self.found.note(ack) {
+            writeln!(self.notices, "shardcast: {gap}").ok();
+        }
+        if self.verbose {
+            for (topic, Since { epoch, seq }) in ack.positions.iter().flatten() {
+                writeln!(self.notices, "shardcast: '{topic}' is at {epoch}:{seq}").ok();
+            }
+        }
         let (Some(topic), Some(epoch), Some(seq)) = (&ack.topic, &ack.epoch, ack.seq) else {
             return;
         };
@@ -192,11 +231,15 @@ impl Session<'_> {
             }
             (None, None) => {}
         }
-        if message.msg.as_deref() == Some("topic_deleted")
-            && let Some(topic) = &message.topic
-            && self.positions.end(topic)
-        {
-            return Err(Failure::Deleted);
+        match (message.msg.as_deref(), &message.topic, &message.epoch) {
+            (Some("topic_created"), Some(topic), Some(epoch)) => self.found.begin(topic, epoch),
+            (Some("topic_deleted"), Some(topic), _) => {
+                self.found.end(topic);
+                if self.positions.end(topic) && self.found.is_empty() {
+                    return Err(Failure::Deleted);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }

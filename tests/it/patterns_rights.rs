@@ -137,6 +137,9 @@ async fn a_client_that_takes_no_notices_is_let_go() {
         }
         assert!(number < 100, "its notices have no bound");
     }
-    let ended = broker.get("/connections?closed=1").await.json();
-    assert_eq!(ended["connections"][0]["code"], Value::from(1013));
+    eventually("its end", async || {
+        let ended = broker.get("/connections?closed=1").await.json();
+        ended["connections"][0]["code"] == Value::from(1013)
+    })
+    .await;
 }

@@ -105,6 +105,7 @@ fn parse_sub(rest: &str, request_id: &str) -> Result<Line, String> {
             topic,
             last_n,
             since: None,
+            positions: None,
             request_id,
         }),
         _ => Err("usage: sub TOPIC [N]".to_owned()),

@@ -46,6 +46,8 @@ fn render_ack(ack: &ServerMessage<'_>) -> String {
             "ok {topic} #{seq}, to {matched} subscriber{}",
             if matched == 1 { "" } else { "s" }
         ),
+        (Some(1), None) => format!("ok {topic}, 1 topic now"),
+        (Some(matched), None) => format!("ok {topic}, {matched} topics now"),
         (None, Some(0)) => format!("ok {topic}, no messages yet"),
         (None, Some(seq)) => format!("ok {topic}, newest is #{seq}"),
         _ => format!("ok {topic}"),
