@@ -111,8 +111,8 @@ fn health_command() -> Command {
 
 fn sub_command() -> Command {
     Command::new("sub")
-        .about("Print the events of topics, one JSON object on each line; 'orders.*' and 'orders.>' are all that begin so")
-        .arg(topic("Topics and patterns to subscribe to").num_args(1..))
+        .about("Print the events of topics, one JSON object on each line")
+        .arg(topic("What to subscribe to: names, or patterns like 'orders.*' and 'orders.>'").num_args(1..))
         .args([
             Arg::new("last")
                 .long("last")
