@@ -397,7 +397,10 @@ async fn sub_to_a_pattern_goes_on_behind_each_topic() {
     let mut publisher = Client::connect(&broker).await;
     publisher.publish_all("orders.eu", 1..=5, 5).await;
     let mut tool = Tool::start(&broker, &["sub", "orders.*", "--last", "2", "--reconnect"]);
-    subscribed(&broker, 1).await;
+    eventually("the subscriber", async || {
+        broker.subscribers_of("orders.eu").await == 1
+    })
+    .await;
     broker.create_topic("orders.us").await;
     publisher.publish("orders.us", 1).await;
     publisher.publish("orders.eu", 1).await;
