@@ -312,7 +312,8 @@ impl Connection {
                 }
             });
         } else {
-            asking.acknowledge(|answer| self.send(local, |out| self.dialect.encode(out, answer, ts)));
+            asking
+                .acknowledge(|answer| self.send(local, |out| self.dialect.encode(out, answer, ts)));
             self.with_patterns(|of| of.remove(&asking.pattern));
         }
         self.note_subscriptions(local, before);
