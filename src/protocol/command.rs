@@ -168,7 +168,7 @@ pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCom
             message: error.to_string().into(),
             is_auth,
         })?;
-    interpret(&fields, request_id, payload_depth_max).map_err(|message| BadCommand {
+    interpret(text, &fields, request_id, payload_depth_max).map_err(|message| BadCommand {
         request_id,
         message,
         is_auth,
@@ -178,6 +178,7 @@ pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCom
 type Text = Cow<'static, str>;
 
 fn interpret<'a>(
+    text: &'a str,
     fields: &Fields<'a>,
     request_id: Option<RequestId<'a>>,
     payload_depth_max: usize,
@@ -190,12 +191,15 @@ fn interpret<'a>(
                 topic,
                 replay: replay(fields)?,
             }),
-            Target::Pattern(pattern) => Ok(Command::SubscribePattern {
-                request_id,
-                pattern,
-                past: past(fields)?,
-                wants_positions: wants_positions(fields.positions)?,
-            }),
+            Target::Pattern(pattern) => {
+                let positions = fields::positions(text);
+                Ok(Command::SubscribePattern {
+                    request_id,
+                    pattern,
+                    past: past(fields, positions)?,
+                    wants_positions: wants_positions(positions)?,
+                })
+            }
         },
         "unsubscribe" => match target(fields.topic)? {
             Target::Topic(topic) => Ok(Command::Unsubscribe { request_id, topic }),
@@ -305,12 +309,12 @@ fn position<'a>(name: &str, json: &'a str) -> Result<(Cow<'a, str>, u64), Text> 
     Ok((epoch, seq))
 }
 
-fn past(fields: &Fields<'_>) -> Result<Past, Text> {
+fn past(fields: &Fields<'_>, positions: Option<&str>) -> Result<Past, Text> {
     if fields.since.is_some() {
         return Err("since is for one topic: a pattern goes on by positions".into());
     }
     let last_n = wanted_last_n(fields)?;
-    match fields.positions.filter(|json| json.starts_with('{')) {
+    match positions.filter(|json| json.starts_with('{')) {
         None => Ok(last_n.map_or(Past::None, Past::Last)),
         Some(positions) => {
             let positions = fields::Positions::read(positions);

@@ -21,7 +21,6 @@ pub(super) struct Fields<'a, M = Message<'a>> {
     pub(super) message: Option<M>,
     pub(super) last_n: Option<&'a str>,
     pub(super) since: Option<&'a str>,
-    pub(super) positions: Option<&'a str>,
     pub(super) ack: Option<&'a str>,
     pub(super) api_key: Option<&'a str>,
     pub(super) token: Option<&'a str>,
@@ -53,6 +52,17 @@ impl<'a> Since<'a> {
         serde_json::from_str(json).ok()
     }
 }
+
+/// The field of a command that only a subscribe to a pattern has, raw JSON. `None` if it is absent or
+/// `null`. It is looked for in a pass of its own, so that publishes do not pay for it; `text` is a
+/// command that was read before.
+pub(super) fn positions(text: &str) -> Option<&str> {
+    let AskedPositions(positions) = serde_json::from_str(text).ok()?;
+    positions.and_then(not_null)
+}
+
+#[derive(Debug)]
+struct AskedPositions<'a>(Option<&'a RawValue>);
 
 /// The `positions` of a subscribe, each still raw JSON. What is `null` is absent.
 #[derive(Debug)]
@@ -104,7 +114,6 @@ impl<'a> Fields<'a> {
             message,
             last_n: fields.last_n,
             since: fields.since,
-            positions: fields.positions,
             ack: fields.ack,
             api_key: fields.api_key,
             token: fields.token,
@@ -134,7 +143,6 @@ enum FieldName {
     Message,
     LastN,
     Since,
-    Positions,
     Ack,
     ApiKey,
     Token,
@@ -170,7 +178,6 @@ impl Visitor<'_> for NameVisitor {
             b"message" => FieldName::Message,
             b"last_n" => FieldName::LastN,
             b"since" => FieldName::Since,
-            b"positions" => FieldName::Positions,
             b"ack" => FieldName::Ack,
             b"api_key" => FieldName::ApiKey,
             b"token" => FieldName::Token,
@@ -207,7 +214,6 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
             message: None,
             last_n: None,
             since: None,
-            positions: None,
             ack: None,
             api_key: None,
             token: None,
@@ -219,7 +225,6 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
                 FieldName::Topic => &mut fields.topic,
                 FieldName::LastN => &mut fields.last_n,
                 FieldName::Since => &mut fields.since,
-                FieldName::Positions => &mut fields.positions,
                 FieldName::Ack => &mut fields.ack,
                 FieldName::ApiKey => &mut fields.api_key,
                 FieldName::Token => &mut fields.token,
@@ -270,6 +275,57 @@ impl<'de> Visitor<'de> for SinceVisitor {
             }
         }
         Ok(since)
+    }
+}
+
+/// Whether the name of a field is `positions`.
+struct IsPositions(bool);
+
+impl<'de> Deserialize<'de> for IsPositions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(IsPositionsVisitor)
+    }
+}
+
+struct IsPositionsVisitor;
+
+impl Visitor<'_> for IsPositionsVisitor {
+    type Value = IsPositions;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<IsPositions, E> {
+        Ok(IsPositions(name == b"positions"))
+    }
+}
+
+struct AskedPositionsVisitor;
+
+impl<'de> Deserialize<'de> for AskedPositions<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AskedPositionsVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for AskedPositionsVisitor {
+    type Value = AskedPositions<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a command")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut positions = None;
+        while let Some(IsPositions(is_it)) = map.next_key()? {
+            if is_it {
+                positions = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(AskedPositions(positions))
     }
 }
 

@@ -61,7 +61,9 @@ pub fn json(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             positions,
             lost,
         } => {
-            put_ack(out, request_id, topic, ts);
+            put_type(out, "ack", request_id);
+            topic.into_iter().for_each(|topic| put_topic(out, topic));
+            put_ok(out, ts);
             put_number(out, r#"","matched":"#, matched);
             put_standing(out, positions, lost);
         }
@@ -204,21 +206,17 @@ fn put_topic_info(out: &mut Vec<u8>, topic: &str, msg: &str, ts: Timestamp) {
 
 /// From `{` to the open end of `ts`, whose closing quote the caller writes.
 fn put_topic_ack(out: &mut Vec<u8>, request_id: Option<RequestId<'_>>, topic: &str, ts: Timestamp) {
-    put_ack(out, request_id, Some(topic), ts);
+    put_type(out, "ack", request_id);
+    put_topic(out, topic);
+    put_ok(out, ts);
 }
 
-/// The same where there may be no one topic to name.
-fn put_ack(
-    out: &mut Vec<u8>,
-    request_id: Option<RequestId<'_>>,
-    topic: Option<&str>,
-    ts: Timestamp,
-) {
-    put_type(out, "ack", request_id);
-    if let Some(topic) = topic {
-        put(out, r#","topic":"#);
-        put_string(out, topic);
-    }
+fn put_topic(out: &mut Vec<u8>, topic: &str) {
+    put(out, r#","topic":"#);
+    put_string(out, topic);
+}
+
+fn put_ok(out: &mut Vec<u8>, ts: Timestamp) {
     put(out, r#","status":"ok","ts":""#);
     put(out, ts.as_str());
 }

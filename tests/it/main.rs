@@ -20,6 +20,7 @@ mod messages;
 mod messages_http;
 mod patterns;
 mod patterns_rights;
+mod patterns_seeded;
 mod rates;
 mod recovery;
 mod rights;

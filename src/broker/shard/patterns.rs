@@ -115,6 +115,9 @@ impl Shard {
 
     /// Goes on with what is wanted of patterns, one after the other, as far as one turn goes.
     pub(super) fn go_on_with_patterns(&mut self, ts: Timestamp) {
+        if self.works.is_empty() {
+            return;
+        }
         let (mut looks, mut topics) = (LOOKS_MAX, TOPICS_MAX);
         while looks > 0
             && topics > 0
