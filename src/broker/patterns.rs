@@ -33,13 +33,10 @@ impl Patterns {
             Some(wishes) => wishes,
             None => self.by_prefix.entry(pattern.prefix().into()).or_default(),
         };
-        let wanting = match wishes.get_mut(pattern) {
-            Some(wanting) => wanting,
-            None => {
-                self.bytes += bytes_of(pattern);
-                wishes.entry(Arc::clone(pattern)).or_default()
-            }
-        };
+        let wanting = wishes.entry(Arc::clone(pattern)).or_insert_with(|| {
+            self.bytes += bytes_of(pattern);
+            AHashSet::new()
+        });
         let is_new = wanting.insert(subscriber);
         self.bytes += if is_new { WISH_BYTES } else { 0 };
         is_new

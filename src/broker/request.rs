@@ -164,8 +164,11 @@ pub enum Past {
     Last(u64),
     /// All behind what it has, by the topic's name: the epoch and the sequence number; and all of
     /// the topics that it has nothing of.
-    After(Arc<AHashMap<Box<str>, (Box<str>, u64)>>),
+    After(Arc<Positions>),
 }
+
+/// An epoch and a sequence number for each of some topics, by name.
+pub type Positions = AHashMap<Box<str>, (Box<str>, u64)>;
 
 /// Messages that came over HTTP.
 #[derive(Debug)]

@@ -176,7 +176,7 @@ impl Found {
         let Some(at) = self.topics.get_mut(topic) else {
             return Passed::New(None);
         };
-        let before = at.seq.unwrap_or(seq.saturating_sub(1));
+        let before = at.seq.unwrap_or_else(|| seq.saturating_sub(1));
         if seq <= before {
             return Passed::Again;
         }

@@ -61,9 +61,7 @@ pub fn json(out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
             positions,
             lost,
         } => {
-            put_type(out, "ack", request_id);
-            topic.into_iter().for_each(|topic| put_topic(out, topic));
-            put_ok(out, ts);
+            put_ack_of_many(out, request_id, topic, ts);
             put_number(out, r#"","matched":"#, matched);
             put_standing(out, positions, lost);
         }
@@ -208,6 +206,20 @@ fn put_topic_info(out: &mut Vec<u8>, topic: &str, msg: &str, ts: Timestamp) {
 fn put_topic_ack(out: &mut Vec<u8>, request_id: Option<RequestId<'_>>, topic: &str, ts: Timestamp) {
     put_type(out, "ack", request_id);
     put_topic(out, topic);
+    put_ok(out, ts);
+}
+
+/// The same where there may be no one topic to name.
+fn put_ack_of_many(
+    out: &mut Vec<u8>,
+    request_id: Option<RequestId<'_>>,
+    topic: Option<&str>,
+    ts: Timestamp,
+) {
+    put_type(out, "ack", request_id);
+    if let Some(topic) = topic {
+        put_topic(out, topic);
+    }
     put_ok(out, ts);
 }
 

@@ -364,12 +364,11 @@ impl Ring {
 
     fn take_said(&mut self) -> Next {
         let next = match self.said.front_mut() {
-            None => return Next::Nothing,
+            None | Some((_, Said::Held(_))) => return Next::Nothing,
             Some((_, Said::Replies(frames))) => {
                 self.reply_bytes -= frames.len();
                 Next::Replies(std::mem::take(frames))
             }
-            Some((_, Said::Held(_))) => return Next::Nothing,
             Some((_, Said::Replay(cursor))) => {
                 let before = cursor.bytes();
                 let next = match cursor.take() {

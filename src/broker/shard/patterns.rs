@@ -278,12 +278,12 @@ mod tests {
                 topics_max: usize::MAX,
                 auto_create: true,
             };
-            let shared = Shared::default();
-            let shard = Shard::new(0, 1, Arc::clone(&inbox), limits, shared.clone());
+            let public = Shared::default();
+            let shard = Shard::new(0, 1, Arc::clone(&inbox), limits, public.clone());
             let mut rig = Self {
                 shard,
                 inbox,
-                shared,
+                shared: public,
             };
             (0..TOPICS).for_each(|number| rig.publish(number));
             while rig.shard.has_work() {
