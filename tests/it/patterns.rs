@@ -56,6 +56,21 @@ async fn settled(client: &mut Client) -> Vec<String> {
     seen(&client.settle().await)
 }
 
+/// Exactly this comes, and nothing behind it. On a busy machine what another core sends may come late.
+async fn assert_told(client: &mut Client, expected: &[impl AsRef<str>]) {
+    let mut got = Vec::new();
+    while got.len() < expected.len() {
+        got.push(client.recv().await);
+    }
+    got.extend(client.settle().await);
+    assert!(
+        seen(&got)
+            .iter()
+            .eq(expected.iter().map(|text| text.as_ref())),
+        "{got:?}"
+    );
+}
+
 fn sorted(mut seen: Vec<String>) -> Vec<String> {
     seen.sort();
     seen
@@ -109,7 +124,11 @@ async fn a_pattern_gets_the_topics_that_are_there_and_no_others() {
         for topic in topics {
             publisher.publish(topic, 1).await;
         }
-        let topics = client.settle().await;
+        let mut topics = Vec::new();
+        while topics.len() < meant.len() {
+            topics.push(client.recv().await);
+        }
+        topics.extend(client.settle().await);
         let topics: BTreeSet<_> = topics
             .iter()
             .map(|event| event["topic"].as_str().expect("a topic"))
@@ -164,8 +183,7 @@ async fn topics_that_come_and_go_are_told_of_and_the_pattern_stays() {
         publisher.publish("orders.eu", 2).await;
         broker.delete_topic("orders.eu").await;
         broker.delete_topic("orders.eu.de").await;
-        let last = settled(&mut client).await;
-        assert_eq!(last, ["orders.eu:1", "orders.eu:2", "-orders.eu"]);
+        assert_told(&mut client, &["orders.eu:1", "orders.eu:2", "-orders.eu"]).await;
     }
     assert_eq!(broker.health("subscribers").await, 1);
 }
@@ -200,7 +218,7 @@ async fn topics_that_publishes_and_subscribes_create_are_told_of_too() {
         )
         .await;
     assert_eq!(posted.json()["messages"][1]["matched"], 1);
-    assert_eq!(settled(&mut client).await, ["+a.d", "a.d:1", "a.d:2"]);
+    assert_told(&mut client, &["+a.d", "a.d:1", "a.d:2"]).await;
 }
 
 #[tokio::test]
@@ -219,7 +237,7 @@ async fn an_event_comes_once_and_ending_one_subscription_leaves_the_others() {
     for (left, topic) in (0..all.len()).rev().zip(all) {
         assert_eq!(publisher.publish("orders.eu", 1).await["matched"], 1);
         seq += 1;
-        assert_eq!(settled(&mut client).await, [format!("orders.eu:{seq}")]);
+        assert_told(&mut client, &[format!("orders.eu:{seq}")]).await;
         assert!(client.unsubscribe(topic).await.is_empty());
         assert!(client.unsubscribe(topic).await.is_empty());
         let matched = u64::from(left > 0);
@@ -228,7 +246,7 @@ async fn an_event_comes_once_and_ending_one_subscription_leaves_the_others() {
     }
     assert_eq!(publisher.publish("orders.eu", 1).await["matched"], 0);
     create(&broker, &["orders.us"]).await;
-    assert_eq!(settled(&mut client).await, [""; 0]);
+    assert_told(&mut client, &[""; 0]).await;
 }
 
 #[tokio::test]
@@ -240,7 +258,7 @@ async fn a_name_and_a_pattern_end_with_the_topic_and_only_the_pattern_returns() 
     client.subscribe("orders.*").await;
     broker.delete_topic("orders.eu").await;
     create(&broker, &["orders.eu"]).await;
-    assert_eq!(settled(&mut client).await, ["-orders.eu", "+orders.eu"]);
+    assert_told(&mut client, &["-orders.eu", "+orders.eu"]).await;
     client.unsubscribe("orders.*").await;
     let mut publisher = Client::connect(&broker).await;
     assert_eq!(publisher.publish("orders.eu", 1).await["matched"], 0);
@@ -363,7 +381,7 @@ async fn each_topic_goes_on_behind_its_position() {
         .subscribe_with("a.*", json!({"positions": positions}))
         .await;
     assert_eq!((&ack["recovered"], ack.get("lost")), (&json!(true), None));
-    assert_eq!(settled(&mut client).await, [""; 0]);
+    assert_told(&mut client, &[""; 0]).await;
     // One that is new to the client and had more than is kept has lost something too.
     publisher.publish_all("a.new", 0..9, 5).await;
     let mut client = Client::connect(&broker).await;
@@ -430,14 +448,14 @@ async fn too_many_topics_and_too_many_subscriptions_change_nothing() {
     // One that comes later is no command.
     broker.create_topic("t.20").await;
     assert_eq!(publisher.publish("t.20", 1).await["matched"], 1);
-    assert_eq!(settled(&mut client).await, ["+t.20", "t.20:1"]);
+    assert_told(&mut client, &["+t.20", "t.20:1"]).await;
     client.expect_refusal(&wish("t.*"), "LIMIT_EXCEEDED").await;
     assert_eq!(
         publisher.publish("t.20", 1).await["matched"],
         1,
         "what was stays"
     );
-    assert_eq!(settled(&mut client).await, ["t.20:2"]);
+    assert_told(&mut client, &["t.20:2"]).await;
     client.subscribe("a.*").await;
     for topic in ["b.*", "t.1"] {
         let text = client.expect_refusal(&wish(topic), "LIMIT_EXCEEDED").await;
@@ -538,8 +556,9 @@ async fn a_subscriber_to_many_topics_that_reads_loses_nothing() {
     for topic in &topics {
         broker.create_topic(topic).await;
     }
-    let created = client.settle().await;
-    assert_eq!(created.len(), topics.len());
+    for _ in &topics {
+        assert_eq!(client.recv().await["msg"], "topic_created");
+    }
     for round in 1..=20 {
         for topic in &topics {
             publisher.send_text(&publish(topic, round)).await;

@@ -47,7 +47,9 @@ async fn a_pattern_lies_inside_one_of_the_key() {
         assert_eq!(admin.publish(topic, 1).await["matched"], matched);
     }
     // What it may not have it may leave, like what it does not have.
-    assert_eq!(client.unsubscribe("secret.>").await.len(), 2);
+    client.expect_event("orders.eu").await;
+    client.expect_event("prices.eu.de").await;
+    assert!(client.unsubscribe("secret.>").await.is_empty());
 }
 
 #[tokio::test]
@@ -100,9 +102,8 @@ async fn a_key_that_may_see_a_part_is_told_of_that_part() {
     let mut client = connect(&broker, "reader-key").await;
     client.subscribe("a.*").await;
     create(&broker, &["b.1", "a.1.x", "a.1"]).await;
-    let told = client.settle().await;
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["topic"], "a.1");
+    assert_eq!(client.recv().await["topic"], "a.1");
+    assert!(client.settle().await.is_empty());
     let deleted = call(&broker, ROOT.1, "DELETE", "/topics/a.1", "").await;
     assert_eq!(deleted.status, 200);
     assert_eq!(client.recv().await["msg"], "topic_deleted");
