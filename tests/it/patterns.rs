@@ -64,9 +64,7 @@ async fn assert_told(client: &mut Client, expected: &[impl AsRef<str>]) {
     }
     got.extend(client.settle().await);
     assert!(
-        seen(&got)
-            .iter()
-            .eq(expected.iter().map(|text| text.as_ref())),
+        seen(&got).iter().eq(expected.iter().map(AsRef::as_ref)),
         "{got:?}"
     );
 }
