@@ -3,12 +3,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use shardcast::protocol::websocket::decoder::{Decoder, Message, Violation};
+use shardcast::protocol::websocket::deflate::Inflater;
 
 const MESSAGE_BYTES_MAX: usize = 512;
 
 /// What a connection hears of `bytes`, when they come in reads as long as `cuts` says, over and over.
-fn hear(bytes: &[u8], cuts: &[u8]) -> (Vec<String>, Option<Violation>) {
-    let mut decoder = Decoder::new();
+fn hear(bytes: &[u8], cuts: &[u8], takes_deflated: bool) -> (Vec<String>, Option<Violation>) {
+    let mut decoder = Decoder::with_deflate(takes_deflated);
+    let mut inflater = Inflater::default();
     let (mut heard, mut carry, mut rest) = (Vec::new(), Vec::new(), bytes);
     let mut cuts = cuts.iter().cycle();
     loop {
@@ -29,13 +31,19 @@ fn hear(bytes: &[u8], cuts: &[u8]) -> (Vec<String>, Option<Violation>) {
                 if let Message::Text(text) = message {
                     assert!(text.len() <= MESSAGE_BYTES_MAX);
                 }
+                if let Message::Deflated(message) = message {
+                    match inflater.inflate(message, MESSAGE_BYTES_MAX) {
+                        Ok(text) => assert!(text.len() <= MESSAGE_BYTES_MAX),
+                        Err(violation) => return (heard, Some(violation)),
+                    }
+                }
                 heard.push(format!("{message:?}"));
                 if matches!(message, Message::Close(_)) {
                     return (heard, None);
                 }
             }
             if consumed == 0 {
-                assert!(decoder.wanted() <= MESSAGE_BYTES_MAX + 14);
+                assert!(decoder.wanted() <= MESSAGE_BYTES_MAX + 64 + 14);
                 break;
             }
             carry.drain(..consumed);
@@ -48,7 +56,9 @@ fn hear(bytes: &[u8], cuts: &[u8]) -> (Vec<String>, Option<Violation>) {
 
 fuzz_target!(|input: (Vec<u8>, &[u8])| {
     let (cuts, bytes) = input;
-    let whole = hear(bytes, &[]);
-    assert_eq!(hear(bytes, &cuts), whole);
-    assert_eq!(hear(bytes, &[1]), whole);
+    for takes_deflated in [false, true] {
+        let whole = hear(bytes, &[], takes_deflated);
+        assert_eq!(hear(bytes, &cuts, takes_deflated), whole);
+        assert_eq!(hear(bytes, &[1], takes_deflated), whole);
+    }
 });

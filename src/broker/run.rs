@@ -12,6 +12,7 @@ use super::directory::TopicEntry;
 use crate::budget::Kind;
 use crate::protocol::sse;
 use crate::protocol::time::Moment;
+use crate::protocol::websocket::deflate::Deflater;
 use crate::protocol::websocket::frame;
 
 /// Most bytes of frames in one run of more than one event.
@@ -32,15 +33,32 @@ pub struct Run {
     /// When the first of its messages was read.
     read_at: Moment,
     topic: Arc<TopicEntry>,
-    /// For event streams: made for the first that needs it, then shared by all.
-    sse: OnceLock<Box<Sse>>,
+    /// What it is besides, once somebody needs that.
+    forms: OnceLock<Box<Forms>>,
 }
 
-/// The events of a run as Server-Sent Events.
+/// The same events for others than plain `WebSocket`s: each made for the first that needs it, then
+/// shared by all.
+#[derive(Debug, Default)]
+struct Forms {
+    sse: OnceLock<Rendered>,
+    deflated: OnceLock<Rendered>,
+}
+
+/// Another form than frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Server-Sent Events, each with the empty line that ends it.
+    Sse,
+    /// Frames of which those that are worth it are deflated.
+    Deflated,
+}
+
+/// The events of a run in another form.
 #[derive(Debug)]
-pub struct Sse {
+pub struct Rendered {
     text: Box<[u8]>,
-    /// Where each event ends in `text`, the empty line included.
+    /// Where each event ends in `text`.
     ends: Box<[u32]>,
 }
 
@@ -68,7 +86,7 @@ impl Run {
             bytes,
             read_at,
             topic,
-            sse: OnceLock::new(),
+            forms: OnceLock::new(),
         }
     }
 
@@ -124,23 +142,69 @@ impl Run {
     }
 
     /// The same events as Server-Sent Events.
-    pub fn sse(&self) -> &Sse {
-        self.sse.get_or_init(|| {
-            let events = self.events();
+    pub fn sse(&self) -> &Rendered {
+        self.forms().sse.get_or_init(|| {
             // Beside its frame an event has an id of up to 37 bytes and two names of fields.
-            let mut text = Vec::with_capacity(self.frames.len() + events * 52);
-            let mut ends = Vec::with_capacity(events);
-            for (seq, frame) in self.each(0) {
-                sse::event(&mut text, self.topic.epoch(), seq, frame::body(frame));
-                sse::end(&mut text);
-                ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
-            }
-            let (text, ends) = (text.into_boxed_slice(), ends.into_boxed_slice());
-            let sse = Box::new(Sse { text, ends });
-            let budget = &self.topic.budget;
-            budget.book(self.topic.shard, Kind::Frames, sse.bytes());
-            sse
+            self.render(52, |out, seq, event| {
+                sse::event(out, self.topic.epoch(), seq, frame::body(event));
+                sse::end(out);
+            })
         })
+    }
+
+    /// The same frames, those with a body of at least `bytes_min` deflated if that makes them smaller.
+    /// `None` if that is so for none.
+    pub fn deflated(&self, deflater: &mut Deflater, bytes_min: usize) -> Option<&Rendered> {
+        let rendered = self.forms().deflated.get_or_init(|| {
+            let is_worth = |event: &[u8]| frame::body(event).len() >= bytes_min;
+            if !self.each(0).any(|(_, event)| is_worth(event)) {
+                return Rendered::default();
+            }
+            let mut is_smaller = false;
+            let rendered = self.render(0, |out, _, event| {
+                if is_worth(event) && deflater.deflate(event, out) {
+                    is_smaller = true;
+                } else {
+                    out.extend_from_slice(event);
+                }
+            });
+            if is_smaller {
+                return rendered;
+            }
+            let TopicEntry { budget, shard, .. } = &*self.topic;
+            budget.release(*shard, Kind::Frames, rendered.bytes());
+            Rendered::default()
+        });
+        (!rendered.text.is_empty()).then_some(rendered)
+    }
+
+    /// What was made of it in that form.
+    pub fn rendered(&self, form: Form) -> Option<&Rendered> {
+        let forms = self.forms.get()?;
+        match form {
+            Form::Sse => forms.sse.get(),
+            Form::Deflated => forms.deflated.get(),
+        }
+    }
+
+    fn forms(&self) -> &Forms {
+        self.forms.get_or_init(Box::default)
+    }
+
+    /// What `put` makes of each event, which takes up to `more` bytes beside its frame.
+    fn render(&self, more: usize, mut put: impl FnMut(&mut Vec<u8>, u64, &[u8])) -> Rendered {
+        let events = self.events();
+        let mut text = Vec::with_capacity(self.frames.len() + events * more);
+        let mut ends = Vec::with_capacity(events);
+        for (seq, event) in self.each(0) {
+            put(&mut text, seq, event);
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        }
+        let (text, ends) = (text.into_boxed_slice(), ends.into_boxed_slice());
+        let rendered = Rendered { text, ends };
+        let TopicEntry { budget, shard, .. } = &*self.topic;
+        budget.book(*shard, Kind::Frames, rendered.bytes());
+        rendered
     }
 
     /// All frames, back to back.
@@ -154,8 +218,15 @@ impl Run {
     }
 }
 
-impl Sse {
-    /// Where event `index` is in [`text`](Self::text), the empty line that ends it included.
+impl Default for Rendered {
+    fn default() -> Self {
+        let (text, ends) = (Box::default(), Box::default());
+        Self { text, ends }
+    }
+}
+
+impl Rendered {
+    /// Where event `index` is in [`text`](Self::text).
     pub(crate) fn span(&self, index: usize) -> Range<usize> {
         let end = |index: usize| self.ends.get(index).map(|end| *end as usize);
         let start = index.checked_sub(1).map_or(Some(0), end);
@@ -163,12 +234,12 @@ impl Sse {
         start..end(index).unwrap_or(start)
     }
 
-    /// The same without its `id:`.
-    pub(crate) fn behind_id(&self, index: usize) -> Range<usize> {
+    /// The same without its first line.
+    pub(crate) fn behind_line(&self, index: usize) -> Range<usize> {
         let Range { start, end } = self.span(index);
-        let id = self.text.get(start..end).unwrap_or_default();
-        let id = id.iter().position(|byte| *byte == b'\n');
-        start + id.map_or(0, |end| end + 1)..end
+        let line = self.text.get(start..end).unwrap_or_default();
+        let line = line.iter().position(|byte| *byte == b'\n');
+        start + line.map_or(0, |end| end + 1)..end
     }
 
     /// All events, back to back.
@@ -177,13 +248,20 @@ impl Sse {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + self.text.len() + size_of_val(&*self.ends)
+        self.text.len() + size_of_val(&*self.ends)
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let bytes = self.bytes + self.sse.get().map_or(0, |sse| sse.bytes());
+        let mut bytes = self.bytes;
+        if let Some(forms) = self.forms.get() {
+            let forms = [&forms.sse, &forms.deflated].into_iter();
+            bytes += forms
+                .filter_map(OnceLock::get)
+                .map(Rendered::bytes)
+                .sum::<usize>();
+        }
         let TopicEntry { budget, shard, .. } = &*self.topic;
         budget.release(*shard, Kind::Frames, bytes);
     }
@@ -231,6 +309,47 @@ mod tests {
         drop(run);
         assert!(topic.budget.bytes(Kind::Frames) >= 1000);
         drop(held);
+        assert_eq!(topic.budget.bytes(Kind::Frames), 0);
+    }
+
+    #[test]
+    fn other_forms_are_made_once_and_booked_while_the_run_lives() {
+        let topic = entry("t");
+        let (mut frames, mut ends) = (Vec::new(), Vec::new());
+        for body in ["x".repeat(500), "{}".to_owned()] {
+            frame::text(&mut frames, |out| out.extend_from_slice(body.as_bytes()));
+            ends.push(u32::try_from(frames.len()).expect("small"));
+        }
+        let run = Run::new(frames, &ends, 7, Moment::default(), Arc::clone(&topic));
+        let booked = topic.budget.bytes(Kind::Frames);
+        assert!(run.rendered(Form::Sse).is_none());
+        let sse = std::ptr::from_ref(run.sse());
+        assert_eq!(sse, std::ptr::from_ref(run.sse()));
+        let text = run.sse().text();
+        let second = format!("id: {}:8\ndata: {{}}\n\n", topic.epoch());
+        assert!(text[run.sse().span(1)] == *second.as_bytes());
+        assert!(text[run.sse().behind_line(1)] == *b"data: {}\n\n");
+        assert!(topic.budget.bytes(Kind::Frames) > booked + 500);
+
+        let mut deflater = Deflater::default();
+        let rendered = run.deflated(&mut deflater, 100).expect("smaller");
+        assert!(rendered.text().len() < 100);
+        assert_eq!(
+            rendered.text()[rendered.span(1)],
+            run.frames()[run.start_of(1)..]
+        );
+        drop(run);
+        assert_eq!(topic.budget.bytes(Kind::Frames), 0);
+
+        let run = Run::new(
+            vec![0x81, 2, b'{', b'}'],
+            &[4],
+            1,
+            Moment::default(),
+            Arc::clone(&topic),
+        );
+        assert!(run.deflated(&mut deflater, 0).is_none(), "not smaller");
+        drop(run);
         assert_eq!(topic.budget.bytes(Kind::Frames), 0);
     }
 }

@@ -99,6 +99,10 @@ settings! {
             one_of("SLOW_CONSUMER_POLICY", "drop_oldest", SlowConsumerPolicy::NAMES);
         /// Create a topic when it is first used instead of answering `TOPIC_NOT_FOUND`.
         auto_create_topics: bool = switch("AUTO_CREATE_TOPICS", "false");
+        /// Take permessage-deflate where a client offers it: fewer bytes for more processor time.
+        compression: bool = switch("COMPRESSION", "false");
+        /// Events shorter than this are sent as they are: what it saves would not pay.
+        compression_bytes_min: usize = bytes("COMPRESSION_MIN", "256", 0..=1 << 24);
         /// Most consecutive messages of a topic that enter a queue as one entry.
         run_messages_max: usize = count("RUN_MESSAGES_MAX", "32", 1..=64, "MESSAGES");
     }

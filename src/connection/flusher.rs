@@ -24,6 +24,7 @@ use crate::broker::ring::{Next, Piece};
 use crate::metrics::CoreCounters;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::CloseCode;
+use crate::protocol::dialect::Dialect;
 use crate::protocol::time::Moment;
 use crate::wire::tls::Sealed;
 
@@ -222,7 +223,7 @@ fn slices(own: &[Segment], written: usize) -> impl Iterator<Item = &[u8]> {
 /// notice of a loss in front of the events that follow it.
 fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec<Segment>) {
     let mut ring = connection.ring.borrow_mut();
-    let is_stream = connection.is_stream();
+    let is_plain = connection.dialect == Dialect::Native;
     let waiting = segments.get(first..).unwrap_or_default();
     let mut bytes: usize = waiting.iter().map(|segment| segment.bytes().len()).sum();
     let mut add = |segments: &mut Vec<Segment>, segment: Segment| {
@@ -245,9 +246,9 @@ fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec
             Next::Replay(Piece { kept, lost, .. }) => {
                 notify(local, connection, lost, segments);
                 for part in kept {
-                    if is_stream {
+                    if !is_plain {
                         let first = part.run.index_of(part.start);
-                        connection.stream(&part.run, first, false, |part| {
+                        connection.render(local, &part.run, first, false, |part| {
                             taken = add(segments, part);
                         });
                         continue;
@@ -258,8 +259,10 @@ fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec
             }
             Next::Events { run, skip, lost } => {
                 notify(local, connection, lost, segments);
-                if is_stream {
-                    connection.stream(&run, skip, true, |part| taken = add(segments, part));
+                if !is_plain {
+                    connection.render(local, &run, skip, true, |part| {
+                        taken = add(segments, part);
+                    });
                     continue;
                 }
                 let (start, live) = (run.start_of(skip), run.events() - skip);

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::metrics::CoreCounters;
 use crate::process::Process;
 use crate::protocol::time::{Moment, Timestamp};
+use crate::protocol::websocket::deflate::{Deflater, Inflater};
 
 /// Bytes read from one socket in one call. More for one read means fewer and larger sends: 32
 /// messages of 4 KiB fit.
@@ -41,6 +42,9 @@ pub struct Local {
     pub(crate) counters: Arc<CoreCounters>,
     pub(crate) ring_limits: RingLimits,
     pub(crate) read_buffer: RefCell<Vec<u8>>,
+    /// Made when a connection first needs them.
+    pub(crate) deflater: RefCell<Option<Box<Deflater>>>,
+    pub(crate) inflater: RefCell<Option<Box<Inflater>>>,
     bell: Arc<Bell>,
     /// Connections to be flushed.
     ready: RefCell<Vec<Rc<Connection>>>,
@@ -76,6 +80,8 @@ impl Local {
             counters,
             ring_limits,
             read_buffer: RefCell::new(vec![0; READ_BYTES + CARRY_BYTES_SMALL]),
+            deflater: RefCell::default(),
+            inflater: RefCell::default(),
             bell,
             ready: RefCell::default(),
             ended: RefCell::default(),

@@ -78,8 +78,16 @@ pub(crate) struct Newcomer {
     pub(crate) client_id: Option<Box<str>>,
     /// What it may do, if it needs no `auth` or its header was one.
     pub(crate) grant: Option<Grant>,
-    /// If it has asked for an event stream.
-    pub(crate) stream: Option<Opening>,
+    pub(crate) entrance: Entrance,
+}
+
+/// As what a connection begins.
+#[derive(Debug)]
+pub(crate) enum Entrance {
+    /// A `WebSocket`, on which permessage-deflate was agreed on or not.
+    WebSocket { takes_deflated: bool },
+    /// An event stream.
+    Stream(Opening),
 }
 
 /// How an event stream begins.
@@ -144,9 +152,16 @@ impl Connection {
     pub(crate) fn new(local: &Local, id: ConnectionId, newcomer: Newcomer) -> Rc<Self> {
         let config = local.config();
         local.counters.connections.add(1);
-        let (dialect, positions, ring) = match newcomer.stream {
-            None => (Dialect::Native, None, Ring::default()),
-            Some(opening) => (
+        let (dialect, positions, ring) = match newcomer.entrance {
+            Entrance::WebSocket { takes_deflated } => {
+                let dialect = if takes_deflated {
+                    Dialect::Deflated
+                } else {
+                    Dialect::Native
+                };
+                (dialect, None, Ring::default())
+            }
+            Entrance::Stream(opening) => (
                 Dialect::Sse,
                 Positions::of(opening.topics),
                 Ring::behind(opening.head),

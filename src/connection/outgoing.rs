@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::broker::run::Run;
+use crate::broker::run::{Form, Run};
 use crate::protocol::time::Moment;
 
 #[derive(Debug)]
@@ -17,9 +17,10 @@ pub(super) enum Segment {
         start: usize,
         live: usize,
     },
-    /// A part of the same events as an event stream has them; `live` of them end in it.
-    Sse {
+    /// A part of the same events in another form, which the run has; `live` of them end in it.
+    Rendered {
         run: Arc<Run>,
+        form: Form,
         part: Range<u32>,
         live: u32,
     },
@@ -30,10 +31,14 @@ impl Segment {
         match self {
             Self::Replies(frames) => frames,
             Self::Events { run, start, .. } => run.frames().get(*start..).unwrap_or_default(),
-            Self::Sse { run, part, .. } => {
-                let text = run.sse().text();
+            Self::Rendered {
+                run, form, part, ..
+            } => {
                 let part = part.start as usize..part.end as usize;
-                text.get(part).unwrap_or_default()
+                let rendered = run.rendered(*form);
+                rendered
+                    .and_then(|rendered| rendered.text().get(part))
+                    .unwrap_or_default()
             }
         }
     }
@@ -48,7 +53,7 @@ impl Segment {
         let (run, live) = match self {
             Self::Replies(_) => return None,
             Self::Events { run, live, .. } => (run, *live as u64),
-            Self::Sse { run, live, .. } => (run, u64::from(*live)),
+            Self::Rendered { run, live, .. } => (run, u64::from(*live)),
         };
         (live > 0).then(|| (live, run.read_at()))
     }
@@ -80,7 +85,7 @@ impl Unsent {
     pub(super) fn reply_bytes(&self) -> usize {
         let replies = self.segments.iter().map(|segment| match segment {
             Segment::Replies(frames) => frames.len(),
-            Segment::Events { .. } | Segment::Sse { .. } => 0,
+            Segment::Events { .. } | Segment::Rendered { .. } => 0,
         });
         replies.sum()
     }

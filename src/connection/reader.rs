@@ -26,7 +26,8 @@ use std::task::{Context, Poll};
 use super::local::{CARRY_BYTES_SMALL, Local};
 use super::session::{Admission, Session};
 use super::{Connection, Phase};
-use crate::protocol::websocket::decoder::Decoder;
+use crate::protocol::dialect::Dialect;
+use crate::protocol::websocket::decoder::{Decoder, Message};
 
 /// The task of one connection.
 #[derive(Debug)]
@@ -51,11 +52,12 @@ impl Reader {
         connection: Rc<Connection>,
         early: Vec<u8>,
     ) -> Self {
+        let takes_deflated = connection.dialect == Dialect::Deflated;
         let session = Session::new(Rc::clone(&local), Rc::clone(&connection), admission);
         Self {
             local,
             connection,
-            decoder: Decoder::new(),
+            decoder: Decoder::with_deflate(takes_deflated),
             is_unseen: !early.is_empty(),
             has_ended: false,
             carry: early,
@@ -158,14 +160,30 @@ impl Reader {
         let mut used = 0;
         self.is_unseen = false;
         while !connection.is_over() {
-            if self.session.must_pause() {
+            // A deflated message may be a thousand times what was read.
+            if self.session.must_pause() || !local.may_read() {
                 self.is_unseen = used < bytes.len();
                 break;
             }
             match self.decoder.decode(&mut bytes[used..], bytes_max) {
                 Ok(step) => {
                     used += step.consumed;
-                    if let Some(message) = step.message {
+                    if let Some(Message::Deflated(message)) = step.message {
+                        let mut inflater = local.inflater.borrow_mut();
+                        let inflater = inflater.get_or_insert_default();
+                        match inflater.inflate(message, bytes_max) {
+                            Ok(text) => {
+                                local.has_read(text.len());
+                                self.session.receive(Message::Text(text));
+                            }
+                            Err(violation) => {
+                                // So much was made of it.
+                                local.has_read(bytes_max);
+                                let code = violation.close_code();
+                                connection.close(local, Some(code), &violation.to_string());
+                            }
+                        }
+                    } else if let Some(message) = step.message {
                         self.session.receive(message);
                     } else if step.consumed == 0 {
                         break;
@@ -236,6 +254,10 @@ impl Reader {
         if connection.is_over() {
             self.session.flow.push_refused(cx);
             return self.drain(cx);
+        }
+        if self.is_unseen && !self.local.may_read() {
+            self.local.ring();
+            return yield_turn(cx);
         }
         if connection.is_paused.replace(false) {
             self.resume(cx);

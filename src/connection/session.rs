@@ -123,7 +123,8 @@ impl Session {
                 }
             }
             Message::Ping(payload) => connection.send(local, |out| frame::pong(out, payload)),
-            Message::Pong => {}
+            // The reader has inflated it.
+            Message::Pong | Message::Deflated(_) => {}
             Message::Close(code) => {
                 let code = code.map(CloseCode);
                 let told = code.unwrap_or(CloseCode::NONE);

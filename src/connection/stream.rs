@@ -1,5 +1,5 @@
-//! A connection that is an event stream: what its socket is sent in the place of frames, and which
-//! position stands with each event.
+//! What a socket is sent that does not take frames as they are: deflated ones, or an event stream,
+//! and which position stands with each event of it.
 //!
 //! A stream of one topic shares every byte with all others of that topic. In one of several topics an
 //! event's `id:` has the position in each of them, as this stream has come to it: that line is its
@@ -14,7 +14,7 @@ use super::local::Local;
 use super::outgoing::Segment;
 use crate::broker::delivery::Said;
 use crate::broker::directory::TopicEntry;
-use crate::broker::run::Run;
+use crate::broker::run::{Form, Rendered, Run};
 use crate::protocol::answer::{Answer, Position};
 use crate::protocol::dialect::Dialect;
 use crate::protocol::sse;
@@ -99,28 +99,43 @@ impl Connection {
         self.dialect == Dialect::Sse
     }
 
-    /// Gives `add` what the socket of a stream is sent for the events of `run` from `first` on.
-    pub(super) fn stream(
+    /// Gives `add` what the socket is sent, other than frames as they are, for the events of `run`
+    /// from `first` on.
+    pub(super) fn render(
         &self,
+        local: &Local,
         run: &Arc<Run>,
         first: usize,
         is_live: bool,
         mut add: impl FnMut(Segment),
     ) {
         let events = run.events();
-        let live = |events: usize| u32::try_from(events).unwrap_or(u32::MAX);
+        let live = if is_live { events - first } else { 0 };
+        let rest = |rendered: &Rendered| rendered.span(first).start..rendered.text().len();
+        if !self.is_stream() {
+            let bytes_min = local.config().compression_bytes_min;
+            let mut deflater = local.deflater.borrow_mut();
+            let rendered = run.deflated(deflater.get_or_insert_default(), bytes_min);
+            add(match rendered {
+                Some(rendered) => segment(run, Form::Deflated, rest(rendered), live),
+                None => Segment::Events {
+                    run: Arc::clone(run),
+                    start: run.start_of(first),
+                    live,
+                },
+            });
+            return;
+        }
         let Some(positions) = &self.positions else {
-            let part = run.sse().span(first).start..run.sse().text().len();
-            let live = if is_live { live(events - first) } else { 0 };
-            add(segment(run, part, live));
+            add(segment(run, Form::Sse, rest(run.sse()), live));
             return;
         };
         for index in first..events {
             let mut id = Vec::new();
             positions.note(run.topic(), run.first_seq() + index as u64, &mut id);
-            let part = run.sse().behind_id(index);
+            let part = run.sse().behind_line(index);
             add(Segment::Replies(id));
-            add(segment(run, part, u32::from(is_live)));
+            add(segment(run, Form::Sse, part, usize::from(is_live)));
         }
     }
 
@@ -172,11 +187,12 @@ impl Connection {
     }
 }
 
-fn segment(run: &Arc<Run>, part: Range<usize>, live: u32) -> Segment {
-    let at = |byte: usize| u32::try_from(byte).unwrap_or(u32::MAX);
-    Segment::Sse {
+fn segment(run: &Arc<Run>, form: Form, part: Range<usize>, live: usize) -> Segment {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Segment::Rendered {
         run: Arc::clone(run),
-        part: at(part.start)..at(part.end),
-        live,
+        form,
+        part: number(part.start)..number(part.end),
+        live: number(live),
     }
 }

@@ -15,6 +15,8 @@ use super::{native, sse};
 pub enum Dialect {
     /// JSON in frames of a `WebSocket`.
     Native,
+    /// The same, with events deflated where that makes them smaller.
+    Deflated,
     /// The same JSON as Server-Sent Events.
     Sse,
 }
@@ -23,7 +25,8 @@ impl Dialect {
     /// Appends `answer`, given at `ts`.
     pub fn encode(self, out: &mut Vec<u8>, answer: &Answer<'_>, ts: Timestamp) {
         match self {
-            Self::Native => native::encode(out, answer, ts),
+            // What is said once is not worth it.
+            Self::Native | Self::Deflated => native::encode(out, answer, ts),
             Self::Sse => sse::encode(out, answer, ts),
         }
     }
@@ -32,7 +35,7 @@ impl Dialect {
     /// event stream needs none: a script sees there that the connection has gone.
     pub fn heartbeat(self, out: &mut Vec<u8>, is_seen: bool, ts: Timestamp) {
         match self {
-            Self::Native => {
+            Self::Native | Self::Deflated => {
                 frame::ping(out, b"");
                 if is_seen {
                     native::encode(out, &Answer::Heartbeat, ts);
@@ -45,16 +48,16 @@ impl Dialect {
     /// Appends the last words. An event stream has none: it ends.
     pub fn close(self, out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
         match (self, code) {
-            (Self::Native, Some(code)) => frame::close(out, code, reason),
-            (Self::Native, None) => frame::close_without_code(out),
             (Self::Sse, _) => {}
+            (_, Some(code)) => frame::close(out, code, reason),
+            (_, None) => frame::close_without_code(out),
         }
     }
 
     /// What `/connections` calls it.
     pub fn transport(self) -> &'static str {
         match self {
-            Self::Native => "ws",
+            Self::Native | Self::Deflated => "ws",
             Self::Sse => "sse",
         }
     }

@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod compression;
 mod connection;
 mod connections;
 mod framing;

@@ -21,6 +21,10 @@ pub struct Decoder {
     joined: Vec<u8>,
     /// A fragmented message has begun and its final frame has not come.
     is_unfinished: bool,
+    /// permessage-deflate was agreed on.
+    takes_deflated: bool,
+    /// The fragmented message is deflated.
+    is_deflated: bool,
     /// Bytes of the frame at the start of the input, header and payload, once its header has been found legal.
     wanted: usize,
 }
@@ -45,6 +49,8 @@ pub struct Step<'a> {
 pub enum Message<'a> {
     /// A text message, or a binary one that holds UTF-8: the protocol makes no difference.
     Text(&'a str),
+    /// The same, deflated: it is still to be checked, and its size too.
+    Deflated(&'a [u8]),
     /// To be answered with a pong that carries the same bytes, at most 125.
     Ping(&'a [u8]),
     /// An answer to a ping, or a heartbeat. Its payload says nothing here.
@@ -56,7 +62,7 @@ pub enum Message<'a> {
 /// How a client has broken RFC 6455, or a limit. Its `Display` is the reason for the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// RSV1, RSV2 or RSV3 is set, and no extension was agreed on.
+    /// RSV1, RSV2 or RSV3 is set where no extension that was agreed on sets it.
     #[error("reserved bit set in a frame header")]
     ReservedBit,
     /// Opcodes 3 to 7 and 11 to 15.
@@ -92,6 +98,9 @@ pub enum Violation {
     /// A message that is not UTF-8. Binary counts like text: it may only hold UTF-8 JSON, so 1007 names the fault best.
     #[error("message is not UTF-8")]
     NotUtf8,
+    /// A message that was said to be deflated, and is not.
+    #[error("message cannot be inflated")]
+    BadDeflate,
     /// A close frame whose payload is a single byte: half a code.
     #[error("close frame with half a code")]
     CloseCodeCut,
@@ -108,7 +117,7 @@ impl Violation {
     pub fn close_code(&self) -> CloseCode {
         match self {
             Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
-            Self::NotUtf8 | Self::CloseReasonNotUtf8 => CloseCode::INVALID_DATA,
+            Self::NotUtf8 | Self::CloseReasonNotUtf8 | Self::BadDeflate => CloseCode::INVALID_DATA,
             Self::ReservedBit
             | Self::UnknownOpcode(_)
             | Self::StrayContinuation
@@ -128,6 +137,14 @@ impl Decoder {
     /// A decoder at the start of a connection. It allocates nothing until a fragmented message comes.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A decoder for a connection on which permessage-deflate was agreed on, or not.
+    pub fn with_deflate(takes_deflated: bool) -> Self {
+        Self {
+            takes_deflated,
+            ..Self::default()
+        }
     }
 
     /// Takes the next frame from the start of `input`: all unconsumed bytes of the connection.
@@ -163,12 +180,13 @@ impl Decoder {
             Opcode::Ping => Some(Message::Ping(payload)),
             Opcode::Pong => Some(Message::Pong),
             Opcode::Close => Some(Message::Close(close_code(payload)?)),
-            Opcode::Data if header.is_final => Some(text(payload)?),
+            Opcode::Data if header.is_final => Some(data(payload, header.is_deflated)?),
             Opcode::Data | Opcode::Continuation => {
-                self.join(payload, message_bytes_max);
+                self.is_deflated = header.is_deflated;
+                self.join(payload, bytes_max(message_bytes_max, header.is_deflated));
                 self.is_unfinished = !header.is_final;
                 if header.is_final {
-                    Some(text(&self.joined)?)
+                    Some(data(&self.joined, self.is_deflated)?)
                 } else {
                     None
                 }
@@ -191,6 +209,10 @@ impl Decoder {
         };
         let is_final = first & FIN != 0;
         let opcode = self.opcode(first)?;
+        let is_deflated = match opcode {
+            Opcode::Continuation => self.is_deflated,
+            _ => first & RSV1 != 0,
+        };
 
         let Some((&second, rest)) = rest.split_first() else {
             return Ok(None);
@@ -212,7 +234,8 @@ impl Decoder {
             return Err(Violation::LengthTooLarge);
         }
         let payload_bytes = usize::try_from(length).unwrap_or(usize::MAX);
-        let room = message_bytes_max.saturating_sub(self.joined.len());
+        let frames_max = bytes_max(message_bytes_max, is_deflated);
+        let room = frames_max.saturating_sub(self.joined.len());
         if !opcode.is_control() && payload_bytes > room {
             let bytes_max = message_bytes_max;
             return Err(Violation::MessageTooLarge { bytes_max });
@@ -223,6 +246,7 @@ impl Decoder {
         };
         Ok(Some(Header {
             is_final,
+            is_deflated,
             opcode,
             mask,
             payload_start: input.len() - rest.len(),
@@ -232,7 +256,14 @@ impl Decoder {
 
     /// The opcode of a frame's first byte, if such a frame may come now.
     fn opcode(&self, first: u8) -> Result<Opcode, Violation> {
-        if first & RESERVED != 0 {
+        // RSV1 says that a message is deflated, in its first frame: RFC 7692, section 6.
+        let may_be_deflated = self.takes_deflated && matches!(first & OPCODE, 1 | 2);
+        let reserved = if may_be_deflated {
+            RESERVED & !RSV1
+        } else {
+            RESERVED
+        };
+        if first & reserved != 0 {
             return Err(Violation::ReservedBit);
         }
         let opcode = match first & OPCODE {
@@ -275,6 +306,8 @@ impl Step<'_> {
 /// A complete header whose frame is legal at this place.
 struct Header {
     is_final: bool,
+    /// Of a message that is.
+    is_deflated: bool,
     opcode: Opcode,
     mask: [u8; 4],
     payload_start: usize,
@@ -300,6 +333,7 @@ impl Opcode {
 // The first byte of a header.
 const FIN: u8 = 0b1000_0000;
 const RESERVED: u8 = 0b0111_0000;
+const RSV1: u8 = 0b0100_0000;
 const OPCODE: u8 = 0b0000_1111;
 
 // The second byte of a header.
@@ -334,7 +368,21 @@ fn length_min(second: u8) -> u64 {
     }
 }
 
-fn text(payload: &[u8]) -> Result<Message<'_>, Violation> {
+/// Bytes of the frames of a message that may have `message_bytes_max`. Deflated, one that cannot be
+/// made smaller takes five bytes more for every block.
+fn bytes_max(message_bytes_max: usize, is_deflated: bool) -> usize {
+    let more = if is_deflated {
+        message_bytes_max / 1024 + 64
+    } else {
+        0
+    };
+    message_bytes_max + more
+}
+
+fn data(payload: &[u8], is_deflated: bool) -> Result<Message<'_>, Violation> {
+    if is_deflated {
+        return Ok(Message::Deflated(payload));
+    }
     match str::from_utf8(payload) {
         Ok(text) => Ok(Message::Text(text)),
         Err(_) => Err(Violation::NotUtf8),

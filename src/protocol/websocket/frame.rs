@@ -11,6 +11,7 @@ use crate::protocol::json;
 use crate::protocol::time::Timestamp;
 
 const FINAL_TEXT: u8 = 0x81;
+const FINAL_DEFLATED: u8 = 0xc1;
 const FINAL_CLOSE: u8 = 0x88;
 const FINAL_PING: u8 = 0x89;
 const FINAL_PONG: u8 = 0x8a;
@@ -20,17 +21,29 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 
 /// Appends one text frame around what `body` appends.
 pub fn text(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    whole(out, FINAL_TEXT, body);
+}
+
+/// Appends one text frame, marked as deflated, around what `body` appends. Gives on what `body`
+/// returns.
+pub fn deflated(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+    whole(out, FINAL_DEFLATED, body)
+}
+
+fn whole<R>(out: &mut Vec<u8>, first: u8, body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let start = out.len();
     // Two bytes do for the header of most replies; a longer body moves up to make room.
-    out.extend([FINAL_TEXT, 0]);
+    out.extend([first, 0]);
     let body_start = out.len();
-    body(out);
+    let returned = body(out);
     let body_len = out.len() - body_start;
     let header = Header::text(body_len);
     let extra = header.as_bytes().len() - (body_start - start);
     out.resize(out.len() + extra, 0);
     out.copy_within(body_start..body_start + body_len, body_start + extra);
     out[start..body_start + extra].copy_from_slice(header.as_bytes());
+    out[start] = first;
+    returned
 }
 
 /// Appends one ping frame. A payload over 125 bytes is cut.

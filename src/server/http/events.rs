@@ -25,7 +25,7 @@ use super::{Http, is_draining, tickets};
 use crate::access::grant::{Grant, Right};
 use crate::broker::request::{Replay, Request as ShardRequest};
 use crate::connection::session::Admission;
-use crate::connection::{Newcomer, Opening};
+use crate::connection::{Entrance, Newcomer, Opening};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::TopicName;
@@ -245,7 +245,7 @@ pub(super) fn begin(core: &Rc<Core>, wire: Wire, answer: Answer) {
         address,
         client_id,
         grant: Some(grant),
-        stream: Some(Opening {
+        entrance: Entrance::Stream(Opening {
             head,
             topics: topics.len(),
         }),

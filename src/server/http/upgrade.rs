@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hyper::header::{SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, UPGRADE};
 use hyper::{HeaderMap, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
@@ -17,11 +17,12 @@ use super::patience::Patient;
 use super::tickets;
 use crate::access::address::{AddressPlace, TooMany};
 use crate::access::grant::{Grant, Place};
-use crate::connection::Newcomer;
 use crate::connection::session::Admission;
+use crate::connection::{Entrance, Newcomer};
 use crate::core::Core;
 use crate::process::Process;
 use crate::protocol::codes::ErrorCode;
+use crate::protocol::websocket::deflate;
 
 /// Longest label of a connection, in bytes; a longer one is cut.
 const CLIENT_ID_BYTES_MAX: usize = 128;
@@ -70,11 +71,18 @@ pub(super) fn upgrade(
         Err(refusal) => return *refusal,
     };
     let client_id = client_id(query);
-    let Ok((response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
+    let takes_deflated = core.config().compression && offers_deflate(request.headers());
+    let Ok((mut response, upgraded)) = fastwebsockets::upgrade::upgrade(request) else {
         return upgrade_required("Sec-WebSocket-Version must be 13");
     };
     if let Some(Err(wrong)) = ticket.map(|ticket| tickets::redeem(core, &ticket)) {
         return wrong.answer();
+    }
+    if takes_deflated {
+        let accepted = HeaderValue::from_static(deflate::ACCEPTED);
+        response
+            .headers_mut()
+            .insert(SEC_WEBSOCKET_EXTENSIONS, accepted);
     }
     let (core, address) = (Rc::clone(core), caller.address);
     tokio::task::spawn_local(async move {
@@ -93,7 +101,7 @@ pub(super) fn upgrade(
             address,
             client_id,
             grant,
-            stream: None,
+            entrance: Entrance::WebSocket { takes_deflated },
         };
         let reader = core.adopt(admission, newcomer, parts.read_buf.to_vec());
         // A task of its own, so that this one, which is larger, is gone with the handshake.
@@ -142,6 +150,11 @@ fn admit(
         place,
         address,
     })
+}
+
+fn offers_deflate(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+    deflate::is_offered(offers.filter_map(|offer| offer.to_str().ok()))
 }
 
 /// RFC 6455, 4.2.1: one key, and it is base64 of 16 bytes.

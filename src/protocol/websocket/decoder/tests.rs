@@ -58,6 +58,7 @@ fn feed<'a>(chunks: impl IntoIterator<Item = &'a [u8]>, bytes_max: usize) -> Vec
             let consumed = step.consumed;
             let is_close = matches!(step.message, Some(Message::Close(_)));
             seen.extend(step.message.map(|message| match message {
+                Message::Deflated(_) => unreachable!("nobody has agreed on it"),
                 Message::Text(text) => Seen::Text(text.to_owned()),
                 Message::Ping(payload) => Seen::Ping(payload.to_vec()),
                 Message::Pong => Seen::Pong,
