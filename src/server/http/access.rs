@@ -10,6 +10,7 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, Reason, add_retry_after, bad_request, error, json};
 use super::caller::Caller;
@@ -28,18 +29,22 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// How long a browser may remember the answer to a preflight, in seconds.
 const PREFLIGHT_AGE_SEC: HeaderValue = HeaderValue::from_static("600");
 
-#[derive(Serialize)]
-struct KeyErrorBody {
+/// What was wrong with a key, a token or a ticket.
+#[derive(Serialize, ToSchema)]
+#[schema(as = RefusedKey)]
+pub(super) struct KeyErrorBody {
     error: KeyError,
 }
 
 /// What is wrong with a key or token.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(super) struct KeyError {
     /// It was not looked at, and may be after so long.
     #[serde(skip)]
+    #[schema(ignore)]
     wait: Option<Duration>,
     code: &'static str,
+    #[schema(value_type = String)]
     message: Cow<'static, str>,
 }
 

@@ -10,6 +10,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, UPGRADE};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::events::Stream;
 use super::listing::Listing;
@@ -68,10 +69,13 @@ impl Body for AnswerBody {
     }
 }
 
-/// An error of REST, apart from those of the key.
-#[derive(Serialize)]
+/// What was wrong, apart from keys.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
 pub(super) struct ErrorBody<'a> {
+    /// In words.
     error: &'a str,
+    /// One of the codes of the protocol.
     code: &'static str,
 }
 

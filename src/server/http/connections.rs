@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, bad_request, error, json};
 use super::listing::Turns;
@@ -93,50 +94,70 @@ impl fmt::Display for Mark {
     }
 }
 
-/// One connection as JSON.
-#[derive(Serialize)]
-struct Shown {
+/// A connection.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Connection)]
+pub(super) struct Shown {
     id: String,
+    /// Where the client is.
     address: String,
+    /// What the client calls itself, or what the log calls it.
+    #[schema(value_type = String)]
     client_id: Box<str>,
+    /// The name of its key or token.
+    #[schema(value_type = Option<String>)]
     key: Option<Box<str>>,
+    /// `ws` or `sse`.
     transport: &'static str,
     since: String,
     subscriptions: usize,
     lag: ShownLag,
+    /// Events that fell out of its ring, each announced.
     dropped: u64,
     bytes_in: u64,
     bytes_out: u64,
+    /// Messages that it published.
     events_in: u64,
+    /// Live events that the kernel took for it.
     events_out: u64,
     last_write: Option<String>,
+    /// Of one connection: up to 1,000 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
     topics: Option<Vec<Arc<str>>>,
     #[serde(skip_serializing_if = "Option::is_none", flatten)]
     ended: Option<ShownEnd>,
 }
 
-#[derive(Serialize)]
+/// What waits for a connection.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lag)]
 struct ShownLag {
     events: u64,
     age_ms: u64,
 }
 
-#[derive(Serialize)]
+/// How a connection ended.
+#[derive(Serialize, ToSchema)]
+#[schema(as = End)]
 struct ShownEnd {
+    /// Of the close frame; 1005 for one without, 1006 for none.
     code: u16,
+    #[schema(value_type = String)]
     reason: Box<str>,
     ended: String,
 }
 
-#[derive(Serialize)]
-struct Connections {
+/// A page of connections.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Connections {
     connections: Vec<Shown>,
     next: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Subscribers {
+/// A page of those who get a topic.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Subscribers {
     subscribers: Vec<Shown>,
     next: Option<String>,
 }

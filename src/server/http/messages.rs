@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::access;
 use super::answer::{Answer, AnswerBody, bad_request, error, json, json_bytes, unavailable};
@@ -25,8 +26,10 @@ use crate::protocol::post::{BadPost, PostLimits, Reading};
 use crate::protocol::time::Moment;
 use crate::protocol::websocket::frame;
 
-#[derive(Serialize)]
-struct One<'a> {
+/// What became of one message.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Published)]
+pub(super) struct One<'a> {
     status: &'static str,
     topic: &'a str,
     epoch: &'a str,
@@ -34,19 +37,25 @@ struct One<'a> {
     receipt: Shown<'a>,
 }
 
-#[derive(Serialize)]
-struct Many<'a> {
+/// What became of an array of messages.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PublishedMany)]
+pub(super) struct Many<'a> {
     status: &'static str,
     topic: &'a str,
     epoch: &'a str,
     messages: Vec<Shown<'a>>,
 }
 
-#[derive(Serialize)]
+/// What became of a message.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Receipt)]
 struct Shown<'a> {
     id: &'a str,
     seq: u64,
+    /// Subscribers at that moment.
     matched: u64,
+    /// One with its id is kept, and it was not published.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
 }
@@ -63,8 +72,9 @@ impl<'a> From<&'a Receipt> for Shown<'a> {
 }
 
 /// An error that says which message of an array it is about.
-#[derive(Serialize)]
-struct ErrorAt<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = ErrorAt)]
+pub(super) struct ErrorAt<'a> {
     error: &'a str,
     code: &'static str,
     index: usize,

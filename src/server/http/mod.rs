@@ -33,6 +33,7 @@ mod forwarded;
 mod listing;
 mod messages;
 mod metrics;
+mod openapi;
 pub(super) mod patience;
 mod progress;
 pub(super) mod refusal;
@@ -258,7 +259,9 @@ async fn decide(
         return options(route.allowed());
     }
     let needs_key = match route {
-        Some(Route::WebSocket | Route::Health | Route::Ready | Route::Root) => false,
+        Some(Route::WebSocket | Route::Health | Route::Ready | Route::Root | Route::OpenApi) => {
+            false
+        }
         Some(Route::Metrics) => config.metrics_auth,
         _ => true,
     };
@@ -302,6 +305,20 @@ async fn decide(
     if needs_key && let Some(refusal) = caller.is_too_soon(core.process(), &grant, request) {
         return refusal;
     }
+    carry_out(http, caller, request, body, route, grant).await
+}
+
+/// What comes of a request that may be made.
+async fn carry_out(
+    http: &Rc<Http>,
+    caller: &Caller<'_>,
+    request: &mut Request<()>,
+    body: &mut RequestBody,
+    route: Route<'_>,
+    grant: Grant,
+) -> Answer {
+    let core = &http.core;
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let query = request.uri().query().unwrap_or_default().to_owned();
     let query = &*query;
     match route {
@@ -313,6 +330,7 @@ async fn decide(
         Route::Health => json(StatusCode::OK, &stats::health(core)),
         Route::Ready => stats::ready(core),
         Route::Metrics => metrics::metrics(core, request.headers()),
+        Route::OpenApi => openapi::document(),
         Route::Stats => listing::list(core, &http.turns, Kind::Stats, grant).await,
         Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
         Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,

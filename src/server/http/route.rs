@@ -11,6 +11,7 @@ pub(super) enum Route<'a> {
     Ready,
     Metrics,
     Stats,
+    OpenApi,
     Topics,
     Connections,
     /// A connection's number.
@@ -36,6 +37,7 @@ impl<'a> Route<'a> {
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
             "/stats" => Self::Stats,
+            "/openapi.json" => Self::OpenApi,
             "/topics" => Self::Topics,
             "/events" => Self::Events,
             "/tickets" => Self::Tickets,

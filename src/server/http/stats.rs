@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json, unavailable};
 use super::is_draining;
@@ -12,14 +13,15 @@ use crate::budget::Kind;
 use crate::core::Core;
 use crate::metrics::LOG_LINES_DROPPED;
 
-#[derive(Serialize)]
+/// Who this is.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Identity {
     service: &'static str,
     version: &'static str,
     endpoints: Endpoints,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Endpoints {
     websocket: &'static str,
     topics: &'static str,
@@ -43,10 +45,12 @@ impl Default for Identity {
     }
 }
 
-#[derive(Serialize)]
+/// That it lives.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     pub(super) uptime_sec: u64,
     pub(super) topics: usize,
+    /// Connections with at least one subscription.
     subscribers: u64,
 }
 
@@ -58,8 +62,9 @@ pub(super) fn health(core: &Core) -> Health {
     }
 }
 
-#[derive(Serialize)]
-struct Ready {
+/// That it takes connections.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ready {
     status: &'static str,
 }
 
@@ -87,7 +92,8 @@ fn memory(core: &Core) -> Memory {
 }
 
 /// Since the start, deleted topics included. `offered = delivered + dropped + discarded + queued`.
-#[derive(Serialize)]
+/// What was counted since the start, of deleted topics too.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Totals {
     pub(super) messages: u64,
     pub(super) offered: u64,
@@ -106,9 +112,11 @@ pub(super) struct Totals {
 }
 
 /// What is kept for clients, in bytes.
-#[derive(Serialize)]
+/// What is kept, in bytes.
+#[derive(Serialize, ToSchema)]
 pub(super) struct Memory {
     budget: usize,
+    #[schema(value_type = BTreeMap<String, usize>)]
     pub(super) kinds: BTreeMap<&'static str, usize>,
     /// Of the frames, those that histories keep.
     pub(super) histories: u64,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::access::KeyError;
 use super::answer::{Answer, error, json};
@@ -13,8 +14,9 @@ use crate::access::ticket::TICKET_TIME;
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 
-#[derive(Serialize)]
-struct Ticket<'a> {
+/// What opens one connection.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Ticket<'a> {
     ticket: &'a str,
     expires_in_sec: u64,
 }

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
+use utoipa::ToSchema;
 
 use super::access;
 use super::answer::{Answer, bad_request, error, json, unavailable};
@@ -21,8 +22,10 @@ use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::{TopicName, TopicNameError};
 
-#[derive(Serialize)]
-struct TopicAnswer<'a> {
+/// What became of a topic.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TopicChanged)]
+pub(super) struct TopicAnswer<'a> {
     status: &'static str,
     topic: &'a str,
 }
@@ -143,9 +146,10 @@ async fn read_name(core: &Core, body: &mut RequestBody) -> Result<TopicName<'sta
     }
 }
 
-/// What is told of a topic.
-#[derive(Serialize)]
-struct Described<'a> {
+/// A topic.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Topic)]
+pub(super) struct Described<'a> {
     name: &'a str,
     epoch: &'a str,
     seq: u64,
