@@ -235,7 +235,7 @@ async fn a_file_that_is_refused_changes_nothing_and_is_told_once() {
             "line 4: publish: '*' stands",
         ),
     ] {
-        file.rewrite(&content);
+        file.replace(&content);
         eventually("the refusal", async || broker.log().contains(words)).await;
         assert_eq!(client.ask(json!({"type": "ping"})).await["type"], "pong");
         assert_eq!(
@@ -245,8 +245,9 @@ async fn a_file_that_is_refused_changes_nothing_and_is_told_once() {
             200
         );
     }
+    // Each is there all at once: one that is written in place is empty for a moment.
     // A later read shows that enough looks have passed.
-    file.rewrite(&[key("dashboard-key", ALL), key("next-key", ALL)].concat());
+    file.replace(&[key("dashboard-key", ALL), key("next-key", ALL)].concat());
     until_status(&broker, "next-key", 200).await;
     assert_eq!(
         broker.log().matches("there is no [[key]]").count(),

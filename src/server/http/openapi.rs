@@ -178,6 +178,8 @@ const fn query(name: &'static str, schema: &'static str) -> Parameter {
     }
 }
 
+/// What names of topics are made of.
+const NAME: &str = r"^[^\u0000-\u001f\u007f-\u009f*>]+$";
 const COUNT: &str = r#"{"type":"integer","minimum":0,"maximum":18446744073709551615}"#;
 const POSITION: &str = r#"{"type":"string","pattern":"^[0-9a-f]{1,16}:[0-9]{1,18}$"}"#;
 const LAST: &Parameter = &query("last", COUNT);
@@ -440,7 +442,7 @@ impl Call {
 
     fn to_json(&self) -> Value {
         let of_path = self.path.split(['{', '}']).skip(1).step_by(2).map(|name| {
-            let schema = json!({"type": "string", "minLength": 1});
+            let schema = json!({"type": "string", "minLength": 1, "pattern": NAME});
             json!({"name": name, "in": "path", "required": true, "schema": schema})
         });
         let others = self.parameters.iter().map(|parameter| {
