@@ -20,6 +20,7 @@ RUN mkdir -p src benches loadgen/src \
 
 # The sources may be older than the empty files, and cargo goes by time.
 COPY src src
+COPY console/dist console/dist
 RUN touch src/main.rs src/lib.rs \
     && cargo build --release --locked --bin shardcast
 

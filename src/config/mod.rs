@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
@@ -15,7 +16,7 @@ use tracing::Level;
 
 use self::networks::Networks;
 use self::origins::AllowedOrigins;
-use self::rule::{Reader, Row, Rule, SettingError};
+use self::rule::{Origin, Reader, Row, Rule, SettingError, Taken};
 use self::rule::{
     bytes, count, millis, number, one_of, optional, path, seconds, some_text, switch, text,
 };
@@ -37,11 +38,13 @@ macro_rules! settings {
         #[derive(Clone, Debug)]
         pub struct Config {
             $($( #[doc = $doc] pub $field: $kind, )+)+
+            /// What was read, for [`Self::in_force`].
+            taken: Arc<[Taken]>,
         }
 
         impl Config {
             fn read(reader: &mut Reader<'_>) -> Self {
-                Self { $($( $field: reader.read(&$rule), )+)+ }
+                Self { $($( $field: reader.read(&$rule), )+)+ taken: Arc::default() }
             }
         }
 
@@ -204,6 +207,8 @@ settings! {
         auth_timeout: Duration = seconds("AUTH_TIMEOUT_SEC", "10", 1);
         /// Ask for the key on /metrics too.
         metrics_auth: bool = switch("METRICS_AUTH", "false");
+        /// Serve the console at /console. The page is open to all and holds nothing; what it shows wants a key.
+        console: bool = switch("CONSOLE", "true");
     }
     "Logs" {
         /// Least important log line that is written.
@@ -216,6 +221,23 @@ settings! {
         /// Lines of one kind in a second; those over it are counted and told together. 0 writes all.
         log_repeats_per_sec_max: u32 = count("LOG_REPEATS_PER_SEC", "10", 0..=1_000_000, "LINES");
     }
+}
+
+/// A setting, and what holds for it.
+#[derive(Debug)]
+pub struct InForce {
+    /// What the help lists it under.
+    pub group: &'static str,
+    /// The variable.
+    pub name: &'static str,
+    /// As text; of a secret only whether it is set.
+    pub value: String,
+    /// What holds where nobody says anything.
+    pub default: &'static str,
+    /// Who has said it.
+    pub origin: Origin,
+    /// What it is for.
+    pub about: String,
 }
 
 impl Config {
@@ -257,8 +279,9 @@ impl Config {
         let mut config = Self::read(&mut reader);
         let is_period_given = reader.is_given("PING_PERIOD_SEC");
         let is_wait_given = reader.is_given("PONG_WAIT_SEC");
-        let mut errors = reader.into_errors();
+        let (taken, mut errors) = reader.into_parts();
         config.match_heartbeat(is_period_given, is_wait_given);
+        config.taken = taken.into();
         // Beside a value that is bad already, a relation would be to its default, which nobody asked for.
         let bad: Vec<_> = errors.iter().map(SettingError::variable).collect();
         let conflicts = config.conflicts().into_iter();
@@ -272,6 +295,31 @@ impl Config {
         } else {
             Err(errors)
         }
+    }
+
+    /// Every setting as it was at the start.
+    pub fn in_force(&self) -> impl Iterator<Item = InForce> {
+        // Those that follow another one where they are not given.
+        let followers = [
+            (
+                "PING_PERIOD_SEC",
+                self.ping_period.as_secs_f64().to_string(),
+            ),
+            ("PONG_WAIT_SEC", self.pong_wait.as_secs_f64().to_string()),
+            ("LOG_LEVEL", self.log_level.to_string().to_lowercase()),
+        ];
+        rows().filter_map(move |row| {
+            let taken = self.taken.iter().find(|taken| taken.env == row.env)?;
+            let follower = followers.iter().find(|(name, _)| *name == row.env);
+            Some(InForce {
+                group: row.group,
+                name: row.env,
+                value: follower.map_or(&taken.value, |(_, value)| value).clone(),
+                default: row.default,
+                origin: taken.origin,
+                about: row.about,
+            })
+        })
     }
 
     /// Of a heartbeat's period and the wait for its answer one may be given alone, and the other follows: a wait of at

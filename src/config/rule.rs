@@ -290,10 +290,31 @@ impl SettingError {
 
 type Source<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
+/// Where the value of a setting comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag.
+    Flag,
+    /// The environment.
+    Environment,
+    /// Nobody has said anything.
+    Default,
+}
+
+/// What was read for a setting.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub(super) env: &'static str,
+    /// As text, and of a secret only whether there is one.
+    pub(super) value: String,
+    pub(super) origin: Origin,
+}
+
 /// Reads settings and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
     flag: Source<'a>,
     env: Source<'a>,
+    taken: Vec<Taken>,
     errors: Vec<SettingError>,
 }
 
@@ -302,6 +323,7 @@ impl<'a> Reader<'a> {
         Self {
             flag,
             env,
+            taken: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -310,17 +332,38 @@ impl<'a> Reader<'a> {
     /// settings after it are read all the same.
     pub(super) fn read<T: Clone>(&mut self, rule: &Rule<T>) -> T {
         let fallback = rule.fallback.map(|(fallback, _)| self.read(fallback));
-        let given = self
-            .given(rule.env)
-            .and_then(|text| self.parse(rule, &text));
+        let text = self.given(rule.env);
+        self.note(rule, text.as_deref());
+        let given = text.and_then(|text| self.parse(rule, &text));
         given.or(fallback).unwrap_or_else(|| {
             rule.parse(rule.default)
                 .expect("a test holds every default against its own rule")
         })
     }
 
-    pub(super) fn into_errors(self) -> Vec<SettingError> {
-        self.errors
+    /// What was read, and what is wrong with it.
+    pub(super) fn into_parts(self) -> (Vec<Taken>, Vec<SettingError>) {
+        (self.taken, self.errors)
+    }
+
+    /// Keeps the text of a setting for those who ask what is in force.
+    fn note<T>(&mut self, rule: &Rule<T>, given: Option<&OsStr>) {
+        let origin = match given {
+            None => Origin::Default,
+            Some(_) if (self.flag)(rule.env).is_some() => Origin::Flag,
+            Some(_) => Origin::Environment,
+        };
+        let text = given.map_or(rule.default.into(), OsStr::to_string_lossy);
+        let value = match (rule.secret, text.trim()) {
+            (true, "") => "not set",
+            (true, _) => "set",
+            (false, text) => text,
+        };
+        self.taken.push(Taken {
+            env: rule.env,
+            value: value.to_owned(),
+            origin,
+        });
     }
 
     /// Whether somebody has said what `name` is to be.
@@ -361,8 +404,10 @@ fn shown(text: &str) -> String {
 pub(super) struct Row {
     pub(super) env: &'static str,
     unit: &'static str,
-    group: &'static str,
-    pub(super) help: String,
+    pub(super) group: &'static str,
+    pub(super) about: String,
+    pub(super) default: &'static str,
+    allowed: String,
 }
 
 impl Row {
@@ -382,22 +427,24 @@ impl Row {
     }
 
     fn new<T: Clone>(rule: &Rule<T>, group: &'static str, reason: &str) -> Self {
-        let (env, default) = (rule.env, rule.default);
-        let allowed = rule.range();
-        let help = format!(
-            "{}\n{env}={default}: {allowed}",
-            reason.trim().replace('`', "")
-        );
         Self {
-            env,
+            env: rule.env,
             unit: rule.unit,
             group,
-            help,
+            about: reason.trim().replace('`', ""),
+            default: rule.default,
+            allowed: rule.range(),
         }
+    }
+
+    /// Its second line, behind what the setting is about.
+    pub(super) fn allowed(&self) -> String {
+        format!("{}={}: {}", self.env, self.default, self.allowed)
     }
 
     /// The clap argument of this row, named after the variable so that both are found under one name.
     pub(super) fn flag(self) -> Arg {
+        let help = format!("{}\n{}", self.about, self.allowed());
         // clap wants static names, and there is one small string for each setting.
         let long: &'static str = self.env.to_ascii_lowercase().replace('_', "-").leak();
         let is_switch = self.unit == SWITCH_UNIT;
@@ -408,7 +455,7 @@ impl Row {
             // A switch may stand alone: what begins with a hyphen behind it is the next flag.
             .allow_hyphen_values(!is_switch)
             .help_heading(self.group)
-            .help(self.help);
+            .help(help);
         if is_switch {
             arg.num_args(0..=1).default_missing_value("true")
         } else {

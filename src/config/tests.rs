@@ -265,11 +265,7 @@ fn the_documents_and_the_example_environment_name_every_setting_with_its_default
     let document = include_str!("../../docs/settings.md");
     let example = include_str!("../../.env.example");
     for row in rows() {
-        let line = row
-            .help
-            .lines()
-            .last()
-            .expect("the second line of the help");
+        let line = row.allowed();
         let (setting, _) = line.split_once(": ").expect("what is allowed follows");
         let flag = format!("--{}", row.env.to_ascii_lowercase().replace('_', "-"));
         let documented = document.lines().any(|line| {
@@ -288,4 +284,39 @@ fn the_documents_and_the_example_environment_name_every_setting_with_its_default
 fn colors_are_off_where_the_environment_says_so() {
     let wanted = |value: Option<&str>| wants_color(&|_| value.map(OsString::from));
     assert!(wanted(None) && wanted(Some("")) && !wanted(Some("1")));
+}
+
+#[test]
+fn what_is_in_force_is_told_with_where_it_comes_from_and_without_secrets() {
+    let env = [
+        ("API_KEYS", "hunter2"),
+        ("PING_PERIOD_SEC", "60"),
+        ("GIN_MODE", "debug"),
+    ];
+    let config = load(&["--ring-buffer-size", "7"], &env).expect("good settings");
+    let told: Vec<_> = config.in_force().collect();
+    assert_eq!(told.len(), rows().count());
+    assert!(!format!("{told:?}").contains("hunter2"));
+    for (name, value, origin) in [
+        ("HOST", "0.0.0.0", Origin::Default),
+        ("RING_BUFFER_SIZE", "7", Origin::Flag),
+        ("API_KEYS", "set", Origin::Environment),
+        ("PING_PERIOD_SEC", "60", Origin::Environment),
+        ("PONG_WAIT_SEC", "120", Origin::Default),
+        ("GIN_MODE", "debug", Origin::Environment),
+        ("LOG_LEVEL", "debug", Origin::Default),
+    ] {
+        let setting = told.iter().find(|setting| setting.name == name);
+        let setting = setting.expect("every setting is told");
+        assert_eq!(
+            (setting.value.as_str(), setting.origin),
+            (value, origin),
+            "{name}"
+        );
+    }
+    let defaults = Config::default();
+    let keys = defaults
+        .in_force()
+        .find(|setting| setting.name == "API_KEYS");
+    assert_eq!(keys.expect("it is told").value, "not set");
 }

@@ -32,6 +32,7 @@ mod protocol_document;
 mod slow_consumer;
 mod soak;
 
+mod console;
 mod deploy;
 mod listing;
 mod logs;

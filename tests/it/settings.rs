@@ -156,6 +156,35 @@ async fn api_keys_never_show_in_the_log() {
     assert!(!broker.log().contains("sesame"), "{}", broker.log());
 }
 
+#[tokio::test]
+async fn what_is_in_force_is_told_without_keys() {
+    let settings = [
+        ("AUTH_ENABLED", "true"),
+        ("API_KEYS", "sesame-one"),
+        ("RING_BUFFER_SIZE", "7"),
+    ];
+    let broker = Broker::start_with_flags(&settings, &["--max-topics", "9"]);
+    assert_eq!(broker.get("/settings").await.status, 401);
+    let key = [("X-API-Key", "sesame-one")];
+    let answer = broker.request("GET", "/settings", &key, "").await;
+    assert_eq!(answer.status, 200);
+    assert!(!answer.body.contains("sesame"), "{}", answer.body);
+    let told = answer.json();
+    let told = told["settings"].as_array().expect("a list");
+    for (name, value, default, from) in [
+        ("RING_BUFFER_SIZE", "7", "100", "environment"),
+        ("MAX_TOPICS", "9", "100000", "flag"),
+        ("API_KEYS", "set", "", "environment"),
+        ("CONSOLE", "true", "true", "default"),
+    ] {
+        let setting = told.iter().find(|setting| setting["name"] == name);
+        let setting = setting.expect("every setting is told");
+        assert_eq!(setting["value"], value, "{name}");
+        assert_eq!(setting["default"], default, "{name}");
+        assert_eq!(setting["from"], from, "{name}");
+    }
+}
+
 #[test]
 fn api_keys_never_show_in_a_refused_start() {
     let settings = [

@@ -35,6 +35,12 @@ impl From<Vec<u8>> for AnswerBody {
     }
 }
 
+impl From<&'static [u8]> for AnswerBody {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self::Whole(Full::new(Bytes::from_static(bytes)))
+    }
+}
+
 impl Body for AnswerBody {
     type Data = Bytes;
     type Error = io::Error;

@@ -27,6 +27,7 @@ mod answer;
 mod body;
 pub(super) mod caller;
 mod connections;
+mod console;
 pub(super) mod ending;
 pub(super) mod events;
 mod forwarded;
@@ -38,6 +39,7 @@ pub(super) mod patience;
 mod progress;
 pub(super) mod refusal;
 mod route;
+mod settings;
 mod stats;
 mod tickets;
 mod topics;
@@ -217,10 +219,11 @@ async fn answer(http: &Rc<Http>, peer: &Peer, request: Request<Incoming>) -> Ans
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return answer;
     }
-    let allowed = Route::of(request.uri().path()).map(Route::allowed);
+    let route = Route::of_broker(config, request.uri().path());
+    let allowed = route.map(Route::allowed);
     let (method, headers) = (request.method(), request.headers());
     access::add_cors(config, method, headers, allowed, &mut answer);
-    let is_refused_upgrade = matches!(Route::of(request.uri().path()), Some(Route::WebSocket));
+    let is_refused_upgrade = matches!(route, Some(Route::WebSocket));
     // A client that is not let in has nothing to keep its socket open for.
     if !body.discard().await || is_refused_upgrade || is_draining(&http.core) {
         answer
@@ -240,7 +243,7 @@ async fn decide(
     let config = core.config();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let route = Route::of(&path);
+    let route = Route::of_broker(config, &path);
     if let Some(refusal) = access::check_host(request.version(), request.headers()) {
         return refusal;
     }
@@ -259,7 +262,15 @@ async fn decide(
         return options(route.allowed());
     }
     let needs_key = match route {
-        Some(Route::WebSocket | Route::Health | Route::Ready | Route::Root | Route::OpenApi) => {
+        // The console holds nothing: what it shows it asks for, with a key.
+        Some(
+            Route::WebSocket
+            | Route::Health
+            | Route::Ready
+            | Route::Root
+            | Route::OpenApi
+            | Route::Console(_),
+        ) => {
             false
         }
         Some(Route::Metrics) => config.metrics_auth,
@@ -292,9 +303,11 @@ async fn decide(
     }
     let checked = match route {
         Route::Connection(_) if method == Method::DELETE => grant.check_admin(),
-        Route::Stats | Route::Metrics | Route::Connections | Route::Connection(_) => {
-            grant.check_observe()
-        }
+        Route::Stats
+        | Route::Metrics
+        | Route::Settings
+        | Route::Connections
+        | Route::Connection(_) => grant.check_observe(),
         _ => Ok(()),
     };
     if let Err(text) = checked {
@@ -331,6 +344,8 @@ async fn carry_out(
         Route::Ready => stats::ready(core),
         Route::Metrics => metrics::metrics(core, request.headers()),
         Route::OpenApi => openapi::document(),
+        Route::Settings => settings::show(core.config()),
+        Route::Console(part) => console::serve(part, request.headers()),
         Route::Stats => listing::list(core, &http.turns, Kind::Stats, grant).await,
         Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
         Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,

@@ -2,6 +2,9 @@
 
 use hyper::Method;
 
+use super::console::Part;
+use crate::config::Config;
+
 /// What a path leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
@@ -12,6 +15,8 @@ pub(super) enum Route<'a> {
     Metrics,
     Stats,
     OpenApi,
+    Settings,
+    Console(Part),
     Topics,
     Connections,
     /// A connection's number.
@@ -28,6 +33,11 @@ pub(super) enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
+    /// Where `path` leads on a broker with these settings.
+    pub(super) fn of_broker(config: &Config, path: &'a str) -> Option<Self> {
+        Self::of(path).filter(|route| config.console || !matches!(route, Self::Console(_)))
+    }
+
     /// Where `path` leads, with or without a slash at its end.
     pub(super) fn of(path: &'a str) -> Option<Self> {
         let route = match path.strip_suffix('/').unwrap_or(path) {
@@ -38,6 +48,7 @@ impl<'a> Route<'a> {
             "/metrics" => Self::Metrics,
             "/stats" => Self::Stats,
             "/openapi.json" => Self::OpenApi,
+            "/settings" => Self::Settings,
             "/topics" => Self::Topics,
             "/events" => Self::Events,
             "/tickets" => Self::Tickets,
@@ -49,6 +60,9 @@ impl<'a> Route<'a> {
 
     /// Where a path leads that names a connection or a topic.
     fn of_one(path: &'a str) -> Option<Self> {
+        if let Some(part) = path.strip_prefix("/console") {
+            return Part::of(part).map(Self::Console);
+        }
         if let Some(number) = path.strip_prefix("/connections/") {
             return Some(Self::Connection(number));
         }
@@ -85,7 +99,7 @@ impl<'a> Route<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::Route;
+    use super::{Part, Route};
 
     #[test]
     fn a_slash_at_the_end_changes_only_names() {
@@ -109,6 +123,11 @@ mod tests {
             ("/topics/messages", Some(Route::Topic("messages"))),
             ("/topicsx", None),
             ("*", None),
+            ("/console", Some(Route::Console(Part::Page))),
+            ("/console/", Some(Route::Console(Part::Slash))),
+            ("/console/console.js", Some(Route::Console(Part::Script))),
+            ("/console/console.css/", None),
+            ("/consolex", None),
         ] {
             assert_eq!(Route::of(path), route, "{path}");
         }

@@ -16,10 +16,19 @@ const METHODS: [&str; 10] = [
 ];
 
 /// What anybody may read.
-const OPEN: [&str; 4] = ["/", "/health", "/ready", "/metrics"];
+const OPEN: [&str; 8] = [
+    "/",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/console",
+    "/console/console.js",
+    "/console/console.css",
+    "/console/icon.svg",
+];
 
 /// Everything else that is there or may once be, and ways to write it that a guard might take for something open.
-const CLOSED: [&str; 36] = [
+const CLOSED: [&str; 41] = [
     "/stats",
     "/stats/",
     "/stats?/health",
@@ -47,6 +56,11 @@ const CLOSED: [&str; 36] = [
     "/connections?closed=1",
     "/connections/1",
     "/connections/0",
+    "/settings",
+    "/settings/",
+    "/console/console.js/",
+    "/console/../stats",
+    "/console/index.html",
     "//",
     "//health",
     "/health/../stats",
