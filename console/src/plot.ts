@@ -91,9 +91,9 @@ export class Plot {
     const options: uPlot.Options = {
       width: this.host.clientWidth,
       height: HEIGHT,
-      padding: [8, 26, 0, 0],
+      padding: [8, 22, 0, 0],
       legend: { show: false },
-      cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "overview" } },
+      cursor: { y: false, points: { show: false }, drag: { x: false, y: false }, sync: { key: "overview" } },
       scales: {
         x: { time: true, range: () => this.range },
         y: { range: (_plot, _least, most) => [0, most > 0 ? most * 1.15 : 1] },
@@ -102,8 +102,11 @@ export class Plot {
         {
           ...axis,
           size: 26,
-          space: 70,
-          values: (_plot, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")),
+          space: 56,
+          values: (_plot, ticks) => {
+            const length = ticks.every((tick) => tick % 60 === 0) ? 5 : 8;
+            return ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB").slice(0, length));
+          },
         },
         { ...axis, size: 62, space: 34, values: (_plot, ticks) => ticks.map(this.format) },
       ],

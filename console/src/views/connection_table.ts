@@ -75,9 +75,9 @@ const COLUMNS: Column[] = [
 ];
 
 const ENDED: Column[] = [
-  { label: "Code", css: "number", cell: (of) => String(of.code ?? "") },
+  { label: "Code", css: "number wide", cell: (of) => String(of.code ?? "") },
   { label: "Reason", css: "reason", cell: (of) => of.reason || "–" },
-  { label: "Ended", css: "number", cell: (of) => (of.ended ? `${format.ago(of.ended)} ago` : "–") },
+  { label: "Ended", css: "number wide", cell: (of) => (of.ended ? `${format.ago(of.ended)} ago` : "–") },
 ];
 
 export class ConnectionTable {
@@ -98,7 +98,9 @@ export class ConnectionTable {
   constructor(private readonly source: Source) {
     const isClosed = source.isClosed ?? false;
     const lasting = COLUMNS.filter((column) => !isClosed || !["Since", "Bytes out", "Topics"].includes(column.label));
-    this.columns = isClosed ? [...lasting, ...ENDED] : lasting;
+    // A narrow page has room for what was lost and why, not for how much waited.
+    const narrow = lasting.map((column) => (column.label === "Lag" ? { ...column, css: "number wide" } : column));
+    this.columns = isClosed ? [...narrow, ...ENDED] : lasting;
     const sort = el(
       "select",
       {

@@ -10,6 +10,14 @@ import { Trouble, type View } from "./view";
 const RANGES = [2, 5, 15];
 let minutes = 5;
 
+/** The share of `all` that `part` is, as a bar. */
+function bar(part: number, all: number): HTMLElement {
+  const share = all > 0 ? (100 * part) / all : 0;
+  const fill = el("div", { class: "bar-fill" });
+  fill.style.width = `${share}%`;
+  return el("div", { class: "bar-back" }, fill, el("span", { class: "unseen" }, `${share.toFixed(1)} %`));
+}
+
 /** A tile: a figure that is read from afar, and what stands beside it. */
 class Tile {
   private readonly figure = el("dd", { class: "figure" }, "–");
@@ -147,7 +155,7 @@ export function overview(history: History, whenRead: (listener: (failed?: unknow
           "tr",
           {},
           el("th", { scope: "row" }, kind),
-          el("td", {}, el("meter", { min: 0, max: 1, value: kept > 0 ? bytes / kept : 0, "aria-label": `${kind}, share of what is kept` })),
+          el("td", { class: "share" }, bar(bytes, kept)),
           el("td", { class: "number" }, format.bytes(bytes)),
         ),
       ),

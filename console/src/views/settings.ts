@@ -24,7 +24,8 @@ export function settings(): View {
     place.replaceChildren(
       ...groups.map((group) => {
         const rows = shown.filter((setting) => setting.group === group);
-        const head = ["Setting", "In force", "From"].map((word) => el("th", { scope: "col" }, word));
+        const head = ["Setting", "In force"].map((word) => el("th", { scope: "col" }, word));
+        head.push(el("th", { scope: "col", class: "wide" }, "From"));
         return el(
           "section",
           { class: "panel" },
@@ -57,7 +58,7 @@ export function settings(): View {
         el("code", { class: isOther ? "changed" : "" }, setting.value || "–"),
         isOther && setting.default ? el("p", { class: "muted" }, `default ${setting.default}`) : null,
       ),
-      el("td", {}, setting.from),
+      el("td", { class: "wide" }, setting.from),
     );
   }
 

@@ -228,8 +228,8 @@ export function topics(): View {
       },
     );
     const end = Math.min(begin + PAGE, shown.length);
-    pages.hidden = shown.length <= PAGE;
     say(where, shown.length > 0 ? `${format.count(begin + 1)}–${format.count(end)} of ${format.count(shown.length)}` : "");
+    for (const button of [...back, ...onward]) button.hidden = shown.length <= PAGE;
     for (const button of back) button.disabled = page === 0;
     for (const button of onward) button.disabled = page >= last();
     const none = rows.length === 0 ? "No topics yet. Create one above, or with POST /topics." : "No topic has that in its name.";

@@ -28,7 +28,7 @@ export class Trouble {
 
 /** A table that scrolls sideways by itself where the page is narrow. */
 export function scroller(label: string, table: HTMLElement): HTMLElement {
-  return el("div", { class: "scroller", role: "region", tabindex: 0, "aria-label": label }, table);
+  return el("div", { class: "scroller", role: "region", tabindex: 0, "aria-label": `${label}, as a table` }, table);
 }
 
 export function fact(label: string, value: Node | string): HTMLElement {
