@@ -353,7 +353,7 @@ impl<'a> Reader<'a> {
             Some(_) if (self.flag)(rule.env).is_some() => Origin::Flag,
             Some(_) => Origin::Environment,
         };
-        let text = given.map_or(rule.default.into(), OsStr::to_string_lossy);
+        let text = given.map_or_else(|| rule.default.into(), OsStr::to_string_lossy);
         let value = match (rule.secret, text.trim()) {
             (true, "") => "not set",
             (true, _) => "set",

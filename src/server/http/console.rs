@@ -83,11 +83,10 @@ static FILES: LazyLock<[File; 4]> = LazyLock::new(|| {
 
 fn tag(content: &[u8]) -> HeaderValue {
     let digest = Sha256::digest(content);
-    let digits: String = digest[..8]
+    let tag = digest[..8]
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    HeaderValue::from_str(&format!("W/\"{digits}\"")).expect("digits are fit for a header")
+        .fold(0, |tag, byte| tag << 8 | u64::from(*byte));
+    HeaderValue::from_str(&format!("W/\"{tag:016x}\"")).expect("digits are fit for a header")
 }
 
 /// What a browser may do with the page: run its script and ask its server. Nothing of another

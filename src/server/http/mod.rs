@@ -261,21 +261,7 @@ async fn decide(
     {
         return options(route.allowed());
     }
-    let needs_key = match route {
-        // The console holds nothing: what it shows it asks for, with a key.
-        Some(
-            Route::WebSocket
-            | Route::Health
-            | Route::Ready
-            | Route::Root
-            | Route::OpenApi
-            | Route::Console(_),
-        ) => {
-            false
-        }
-        Some(Route::Metrics) => config.metrics_auth,
-        _ => true,
-    };
+    let needs_key = !route.is_some_and(|route| route.is_open(config));
     let is_stream = matches!(route, Some(Route::Events | Route::TopicEvents(_)));
     let ticket = tickets::of_query(request.uri().query().unwrap_or_default());
     let grant = if let Some(ticket) = ticket.filter(|_| is_stream) {

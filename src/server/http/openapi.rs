@@ -14,6 +14,7 @@ use super::access::KeyErrorBody;
 use super::answer::{Answer, ErrorBody, json_bytes};
 use super::connections::{Connections, Shown, Subscribers};
 use super::messages::{ErrorAt, Many, One};
+use super::settings::Settings;
 use super::stats::{Health, Identity, Ready, Totals};
 use super::tickets::Ticket;
 use super::topics::{Described, TopicAnswer};
@@ -137,6 +138,7 @@ struct NewMessage {
         NewTopic,
         One<'_>,
         Ready,
+        Settings,
         Shown,
         Stats,
         Subscribers,
@@ -231,6 +233,19 @@ const CALLS: &[Call] = &[
         "What is counted, of every topic and in all",
         &[(200, "Stats")],
     ),
+    Call::of(
+        "get",
+        "/settings",
+        "The settings in force, and who has said so",
+        &[(200, "Settings")],
+    ),
+    Call::of(
+        "get",
+        "/console",
+        "A page for people",
+        &[(200, "text/html"), (304, ""), (404, "Error")],
+    )
+    .open(),
     Call::of("get", "/openapi.json", "This", &[(200, "object")]).open(),
     Call::of(
         "get",
@@ -520,6 +535,9 @@ mod tests {
             Route::Metrics => "/metrics",
             Route::Stats => "/stats",
             Route::OpenApi => "/openapi.json",
+            Route::Settings => "/settings",
+            // With what the page loads: nobody else asks for that.
+            Route::Console(_) => "/console",
             Route::Topics => "/topics",
             Route::Connections => "/connections",
             Route::Connection(_) => "/connections/{id}",
@@ -558,7 +576,7 @@ mod tests {
             assert_eq!(methods.collect::<BTreeSet<_>>(), allowed, "{path}");
         }
         // As many as `template` has arms.
-        assert_eq!(seen.len(), 15, "{seen:?}");
+        assert_eq!(seen.len(), 17, "{seen:?}");
     }
 
     #[test]

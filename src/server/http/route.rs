@@ -78,6 +78,21 @@ impl<'a> Route<'a> {
         Some(route)
     }
 
+    /// Whether it is answered without a key.
+    pub(super) fn is_open(self, config: &Config) -> bool {
+        match self {
+            // The console holds nothing: what it shows it asks for, with a key.
+            Self::Root
+            | Self::WebSocket
+            | Self::Health
+            | Self::Ready
+            | Self::OpenApi
+            | Self::Console(_) => true,
+            Self::Metrics => !config.metrics_auth,
+            _ => false,
+        }
+    }
+
     /// The methods that it takes, as `Allow` has them.
     pub(super) fn allowed(self) -> &'static str {
         match self {

@@ -2,21 +2,25 @@
 
 use hyper::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
 use crate::config::rule::Origin;
 use crate::config::{Config, InForce};
 
-#[derive(Serialize)]
-struct Settings {
+/// The settings in force.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Settings {
     settings: Vec<Setting>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Setting {
     name: &'static str,
+    /// Of a secret only whether it is set.
     value: String,
     default: &'static str,
+    /// `flag`, `environment` or `default`.
     from: &'static str,
     group: &'static str,
     about: String,
