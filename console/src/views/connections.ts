@@ -1,13 +1,12 @@
 // Who is connected, who lags and what they lost; and who has gone, and why.
 
 import * as api from "../api";
-import { el, say } from "../dom";
+import { el, name, say } from "../dom";
 import * as format from "../format";
 import * as link from "../link";
 import { ConnectionTable, disconnect } from "./connection_table";
 import { topicHash } from "./topic";
 import { Trouble, fact, type View } from "./view";
-import { name } from "../dom";
 
 export function connections(): View {
   const path = (query: string): string => `/connections?${query}`;
@@ -74,7 +73,10 @@ export function connection(id: string): View {
       values[5]!.classList.toggle("bad", of.dropped > 0);
       const names = of.topics ?? [];
       none.hidden = names.length > 0;
-      topics.replaceChildren(...names.map((topic) => el("li", {}, el("a", { href: topicHash(topic) }, name(topic)))));
+      // A pattern is no topic: there is nothing to go to.
+      const shown = (topic: string): HTMLElement =>
+        /[*>]/.test(topic) ? name(topic) : el("a", { href: topicHash(topic) }, name(topic));
+      topics.replaceChildren(...names.map((topic) => el("li", {}, shown(topic))));
       trouble.clear();
     } catch (failed) {
       trouble.show(failed);
