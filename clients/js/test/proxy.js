@@ -1,8 +1,8 @@
 // A TCP proxy that does to connections what networks do.
 import { connect, createServer } from "node:net";
 
-/** Stands before `port`. Ends with the test `t`. */
-export async function stand(t, port) {
+/** Stands before `port`. Ends with the test `t`. Requests may be refused, or ignored, by what is in them. */
+export async function stand(t, port, { refuses, ignores } = {}) {
   const pairs = new Set();
   let swallows = false;
   let delayMs = 0;
@@ -20,7 +20,9 @@ export async function stand(t, port) {
     };
     const pass = (from, to, counts) => {
       from.on("data", (data) => {
-        if (swallows) return;
+        if (swallows || (!counts && ignores?.test(data))) return;
+        if (!counts && refuses?.test(data))
+          return from.end("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
         if (counts && data.length >= left) {
           to.write(data.subarray(0, left), end);
           left = Infinity;
