@@ -31,6 +31,8 @@ async function build(into) {
   writeFileSync(join(into, "shardcast.js"), code + "\n");
   const tsc = join(here, "node_modules/typescript/bin/tsc");
   execFileSync(process.execPath, [tsc, "--emitDeclarationOnly", "--outDir", into], { cwd: here, stdio: "inherit" });
+  // Nothing outside leads to these.
+  for (const name of ["http", "socket", "stream", "subscriptions"]) rmSync(join(into, `${name}.d.ts`));
 }
 
 if (process.argv[2] === "--check") {

@@ -1,6 +1,6 @@
 import { type Gap } from "./cursor.js";
 import { ShardcastError } from "./error.js";
-import type { Message, Position } from "./protocol.js";
+import type { Position } from "./protocol.js";
 /**
  * `pending`: not confirmed yet, or not again since the connection was lost; `waiting`: its topic is
  * not there (any more), or the broker refused it for now: it is tried again; `failed` and `ended`
@@ -36,8 +36,6 @@ export interface SubscribeOptions<T = unknown> {
     onGap?: (gap: Gap) => void;
     onState?: (state: SubscriptionState, error?: ShardcastError) => void;
 }
-/** Calls what the user has given. What it throws is the user's, and must not stop what is under way. */
-export declare function tell<A extends unknown[]>(callback: ((...said: A) => void) | undefined, ...said: A): void;
 /** A topic or pattern that is listened to, over as many connections as it takes. */
 export interface Subscription<T = unknown> extends AsyncIterable<ShardcastEvent<T>> {
     readonly topic: string;
@@ -51,25 +49,3 @@ export interface Subscription<T = unknown> extends AsyncIterable<ShardcastEvent<
     /** Reads the events, one loop at a time. Leaving the loop ends the subscription. */
     [Symbol.asyncIterator](): AsyncGenerator<ShardcastEvent<T>, void>;
 }
-export type Internal = ReturnType<typeof subscription>;
-/** `leave` is called at its end. */
-export declare function subscription(topic: string, options: SubscribeOptions<any>, leave: (state: "failed" | "ended") => void): {
-    topic_: string;
-    options_: SubscribeOptions<any>;
-    cursor_: {
-        positions_: () => Record<string, Position>;
-        start_(name: string, epoch: string, seq: number, quiet_: number, cut_: boolean): void;
-        pass_(name: string, seq: number, skipped?: number): Position | undefined;
-        forget_: (name: string) => boolean;
-    };
-    /** Refusals in a row. */
-    tries_: number;
-    retry_: ReturnType<typeof setTimeout> | undefined;
-    /** Once it was confirmed, or was given positions, it goes on instead of beginning. */
-    resumes_: boolean;
-    isOver_: () => boolean;
-    turn_: (next: SubscriptionState, error?: ShardcastError) => void;
-    finish_: (last: "failed" | "ended", error?: ShardcastError) => void;
-    take_({ topic, seq, ts, message, skipped }: Message): void;
-    face_: Subscription<any>;
-};

@@ -27,9 +27,9 @@ interface Place extends Position {
 /**
  * Where a subscription is in each of its topics. Decides what is a repeat and what is missing; the
  * one place that does.
+ *
+ * @internal
  */
-export type Cursor = ReturnType<typeof cursor>;
-
 export function cursor(tell: (gap: Gap) => void) {
   const places = new Map<string, Place>();
 

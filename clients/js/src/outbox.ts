@@ -1,5 +1,5 @@
 import { ShardcastError } from "./error.js";
-import type { Message } from "./protocol.js";
+import { bytesOf, type Message } from "./protocol.js";
 
 /** What a publish came to. */
 export interface Receipt {
@@ -31,6 +31,8 @@ const PAUSE_MS = 1000;
 /**
  * What is published and not answered yet, in order. Bounded, and kept until the answer: what a cut
  * leaves without one is sent again. `send` says whether there is a connection.
+ *
+ * @internal
  */
 export function outbox(countMax: number, bytesMax: number, send: (frame?: string) => unknown) {
   const postings = new Map<string, Posting>();
@@ -72,7 +74,7 @@ export function outbox(countMax: number, bytesMax: number, send: (frame?: string
     resume_: resume,
 
     post_(request_id: string, id_: string, frame_: string, once_: boolean): Promise<Receipt> {
-      const bytes_ = new TextEncoder().encode(frame_).length;
+      const bytes_ = bytesOf(frame_);
       if (postings.size >= countMax || held + bytes_ > bytesMax)
         throw new ShardcastError("QUEUE_FULL");
       held += bytes_;

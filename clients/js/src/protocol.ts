@@ -1,8 +1,15 @@
 // What the broker says, as far as the client looks at it.
 
+/** @internal What a command has on the wire. */
+export const bytesOf = (frame: string): number => new TextEncoder().encode(frame).length;
+
 let requests = 0;
 
-/** What an answer is known by. */
+/**
+ * What an answer is known by.
+ *
+ * @internal
+ */
 export const nextId = (): string => `${++requests}`;
 
 /** A place in the order of a topic: behind the event `seq`. */
@@ -11,11 +18,13 @@ export interface Position {
   seq: number;
 }
 
+/** @internal */
 export interface WireError {
   code: string;
   message: string;
 }
 
+/** @internal */
 export interface Message {
   type: "ack" | "event" | "error" | "info" | "pong";
   request_id?: string;
@@ -34,14 +43,22 @@ export interface Message {
   retry_after_ms?: number;
 }
 
-/** One way to the broker. It speaks the protocol of the WebSocket, whatever it is. */
+/**
+ * One way to the broker. It speaks the protocol of the WebSocket, whatever it is.
+ *
+ * @internal
+ */
 export interface Link {
   send(frame: string): void;
   /** Ends it at once; nothing is heard of it any more. */
   close(): void;
 }
 
-/** Who listens to a link. */
+/**
+ * Who listens to a link.
+ *
+ * @internal
+ */
 export interface Listener {
   opened_(): void;
   heard_(message: Message): void;

@@ -41,7 +41,11 @@ export interface SubscribeOptions<T = unknown> {
   onState?: (state: SubscriptionState, error?: ShardcastError) => void;
 }
 
-/** Calls what the user has given. What it throws is the user's, and must not stop what is under way. */
+/**
+ * Calls what the user has given. What it throws is the user's, and must not stop what is under way.
+ *
+ * @internal
+ */
 export function tell<A extends unknown[]>(callback: ((...said: A) => void) | undefined, ...said: A): void {
   try {
     callback?.(...said);
@@ -66,9 +70,14 @@ export interface Subscription<T = unknown> extends AsyncIterable<ShardcastEvent<
   [Symbol.asyncIterator](): AsyncGenerator<ShardcastEvent<T>, void>;
 }
 
+/** @internal */
 export type Internal = ReturnType<typeof subscription>;
 
-/** `leave` is called at its end. */
+/**
+ * `leave` is called at its end.
+ *
+ * @internal
+ */
 export function subscription(topic: string, options: SubscribeOptions<any>, leave: (state: "failed" | "ended") => void) {
   const { since, onEvent, onGap, onState, bufferMax = 1000 } = options;
   const places = cursor((gap) => tell(onGap, gap));

@@ -1,10 +1,10 @@
 import { ShardcastError } from "./error.js";
 import { isPattern, matches } from "./pattern.js";
-import { nextId, type Message, type Position } from "./protocol.js";
+import { bytesOf, nextId, type Message, type Position } from "./protocol.js";
 import { subscription, type Internal, type SubscribeOptions } from "./subscription.js";
 
-/** Longest command, in characters, that a broker with its default settings takes whatever is in it. */
-const FRAME_MAX = 65_536 / 3;
+/** Longest command, in bytes, that a broker with its default settings takes. */
+const FRAME_MAX = 65_536;
 
 /**
  * All subscriptions of a client. Asks for them on each connection, and gives each what is for it.
@@ -56,7 +56,7 @@ export function subscriptions(
       request_id,
     };
     // More positions than a command has room for are not asked for: what was missed is told.
-    const leap = JSON.stringify(command).length > FRAME_MAX;
+    const leap = bytesOf(JSON.stringify(command)) > FRAME_MAX;
     if (leap) command.positions = true;
     asked.set(request_id, (answer) => {
       const { error, positions, recovered, retry_after_ms } = answer;

@@ -43,7 +43,7 @@ before(async () => {
   context = await chromium.launchPersistentContext(directory, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    timeout: 30_000,
+    timeout: 60_000,
     args: [
       "--no-sandbox",
       "--disable-gpu",
