@@ -117,7 +117,9 @@ export function openStream(base: string, auth: Auth, silenceMs: number, listener
         call(request_id, `${history}?${since ? `since=${since.epoch}:${since.seq}` : "last=" + last_n}`).then((read) => {
           if (!read) return;
           read.messages.forEach(heard);
-          topics.set(topic, read);
+          // The stream may have come less far than what was read, or further: all are to miss nothing.
+          const place = topics.get(topic);
+          if (place?.epoch !== read.epoch || place!.seq > read.seq) topics.set(topic, read);
           restart();
         });
       else if (type === "publish")

@@ -16,7 +16,7 @@ export function subscriptions(
   pause: (tries: number) => number,
 ) {
   const topics = new Map<string, Set<Internal>>();
-  const asked = new Map<string, (answer: Message) => void>();
+  const asked = new Map<string, (answer: Message) => unknown>();
 
   const all = () => [...topics.values()].flatMap((same) => [...same]);
   const patterns = new Set<Internal>();
@@ -30,12 +30,19 @@ export function subscriptions(
       patterns.delete(made);
       if (same.size) return;
       topics.delete(topic);
-      if (state === "ended") send({ type: "unsubscribe", topic, request_id: nextId() });
+      if (state === "ended") release(topic);
     });
     topics.set(topic, (topics.get(topic) ?? new Set()).add(made));
     if (isPattern(topic)) patterns.add(made);
     ask(made);
     return made;
+  }
+
+  function release(topic: string): void {
+    const request_id = nextId();
+    if (topics.has(topic) || !send({ type: "unsubscribe", topic, request_id })) return;
+    // Refused by a rate, it would go on.
+    asked.set(request_id, ({ retry_after_ms }) => retry_after_ms! >= 0 && setTimeout(release, retry_after_ms, topic));
   }
 
   function ask(subscription: Internal): void {

@@ -162,6 +162,7 @@ test("away for longer than the history reaches: the exact range", async (t) => {
   proxy.swallow(true);
   proxy.cut();
   await broker.post("orders", ...range(3, 20));
+  proxy.cut();
   proxy.swallow(false);
   await until(() => told.seqs.at(-1) === 20, "the rest");
   const { epoch } = told.events[0];
@@ -256,6 +257,18 @@ test("draining: back at the slot that the broker gives", async (t) => {
   const lost = at("waiting", 0);
   const waited = times[at("connecting", lost)][1] - times[lost][1];
   assert.ok(waited <= 1100, `${waited} ms`);
+});
+
+test("rates: an unsubscribe that came too soon is sent again too", async (t) => {
+  const broker = await serve(t, { RATE_MESSAGES_PER_SEC: "20", RATE_BURST_MESSAGES: "4" });
+  await broker.topic("orders");
+  const shard = client(t, broker.ws);
+  const subscription = shard.subscribe("orders");
+  await subscription.ready;
+  await Promise.all([1, 2, 3].map((n) => shard.publish("orders", n)));
+  subscription.unsubscribe();
+  const left = async () => (await broker.call("GET", "/topics")).topics?.[0].subscribers === 0;
+  await until(left, "the end of the subscription");
 });
 
 test("rates: what came too soon is sent again when it is time", async (t) => {

@@ -67,6 +67,7 @@ test("after a cut each topic goes on where it was, new ones from their beginning
   await broker.topic("orders.fr");
   await broker.post("orders.fr", 1);
   await broker.call("DELETE", "/topics/orders.uk");
+  proxy.cut();
   proxy.swallow(false);
   await until(() => told.events.length === 11, "the rest");
   assert.deepEqual(
@@ -110,6 +111,7 @@ test("more topics than a command has room for: what was missed is told", async (
   proxy.swallow(true);
   proxy.cut();
   await broker.post("orders.7", 2, 3);
+  proxy.cut();
   proxy.swallow(false);
   await until(() => shard.state === "open" && told.gaps.length, "a gap");
   await broker.post("orders.7", 4);

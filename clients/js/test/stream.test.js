@@ -31,6 +31,23 @@ test("publishes and events of several topics", async (t) => {
   assert.equal(other.events.length, 1);
 });
 
+test("a second subscription of a topic takes nothing from the first", async (t) => {
+  const broker = await serve(t, { RING_BUFFER_SIZE: "1000", SUBSCRIBER_QUEUE_SIZE: "1000" });
+  await broker.topic("orders");
+  const shard = sse(t, broker.url);
+  const all = [recorder()];
+  await shard.subscribe("orders", all[0]).ready;
+  for (const n of range(1, 100)) {
+    await broker.post("orders", n);
+    if (n % 20 === 0) all.push(recorder()), shard.subscribe("orders", { last: 2, ...all.at(-1) });
+  }
+  await until(() => all.every(({ seqs }) => seqs.at(-1) === 100));
+  for (const { seqs, gaps } of all) {
+    assert.deepEqual(seqs, range(seqs[0], 100));
+    assert.deepEqual(gaps, []);
+  }
+});
+
 test("what the broker refuses", async (t) => {
   const broker = await serve(t);
   await broker.topic("orders");
