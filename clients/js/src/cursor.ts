@@ -33,9 +33,6 @@ interface Place extends Position {
 export function cursor(tell: (gap: Gap) => void) {
   const places = new Map<string, Place>();
 
-  const lose = (topic: string, epoch: string, from: number, to: number | null, lost: number | null, reason: Gap["reason"]) =>
-    tell({ topic, epoch, from, to, lost, reason });
-
   return {
     /** The positions reached, as they are asked for after a cut. */
     positions_: (): Record<string, Position> =>
@@ -45,24 +42,26 @@ export function cursor(tell: (gap: Gap) => void) {
      * A topic begins behind `seq`, or goes on behind what is known of it. Up to `quiet` a jump is
      * no loss; `cut`: the broker cannot send all that is behind.
      */
-    start_(name: string, epoch: string, seq: number, quiet_: number, cut_: boolean): void {
-      const known = places.get(name);
+    start_(topic: string, epoch: string, seq: number, quiet_: number, cut_: boolean): void {
+      const known = places.get(topic);
       if (known?.epoch === epoch) known.cut_ = cut_;
       else {
-        places.set(name, known ? { epoch, seq: 0, quiet_: 0, cut_: true } : { epoch, seq, quiet_, cut_ });
-        if (known) lose(name, known.epoch, known.seq + 1, null, null, "epoch");
+        places.set(topic, known ? { epoch, seq: 0, quiet_: 0, cut_: true } : { epoch, seq, quiet_, cut_ });
+        if (known) tell({ topic, epoch: known.epoch, from: known.seq + 1, to: null, lost: null, reason: "epoch" });
       }
     },
 
     /** Moves to an event, and tells of those missing before it. Nothing if it is a repeat. */
-    pass_(name: string, seq: number, skipped = 0): Position | undefined {
-      const place = places.get(name);
+    pass_(topic: string, seq: number, skipped = 0): Position | undefined {
+      const place = places.get(topic);
       if (!place || seq <= place.seq) return;
       const from = Math.max(place.seq, place.quiet_) + 1;
       const lost = seq - from - skipped;
       const reason = place.cut_ ? "history" : "slow";
-      Object.assign(place, { seq, quiet_: 0, cut_: false });
-      if (lost > 0) lose(name, place.epoch, from, seq - 1, lost, reason);
+      place.seq = seq;
+      place.quiet_ = 0;
+      place.cut_ = false;
+      if (lost > 0) tell({ topic, epoch: place.epoch, from, to: seq - 1, lost, reason });
       return place;
     },
 

@@ -89,7 +89,7 @@ export function outbox(countMax: number, bytesMax: number, send: (frame?: string
       if (!posting) return;
       flying--;
       if (!error) {
-        window = Math.min(WINDOW_MAX, window + 1);
+        if (window < WINDOW_MAX) window++;
         remove(request_id).done_({ id: posting.id_, seq, matched, ...(duplicate && { duplicate }) });
       } else if (retry_after_ms! >= 0 || (error.code === "UNAVAILABLE" && posting.once_)) {
         // Nothing was done, or it is safe to repeat: later, and fewer at once.

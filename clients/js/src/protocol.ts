@@ -55,7 +55,7 @@ export interface Link {
 }
 
 /**
- * Who listens to a link.
+ * Who listens to a link: until it has closed it, or heard of its end. What comes later is dropped.
  *
  * @internal
  */

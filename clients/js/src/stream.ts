@@ -8,7 +8,7 @@ import type { Link, Listener, Message, Position } from "./protocol.js";
  * A subscribe is a read of the history, which is its ack and its replay; the stream then goes on
  * from there. It is opened anew, from the positions reached, whenever the topics change.
  */
-export function openStream(base: string, auth: Auth, silenceMs: number, listener: Listener): Link {
+export function openStream(base: string, auth: Auth, silenceMs: number, { opened_, heard_, ended_ }: Listener): Link {
   const life = new AbortController();
   const topics = new Map<string, Position>();
   let posts: Promise<unknown> = Promise.resolve();
@@ -24,12 +24,9 @@ export function openStream(base: string, auth: Auth, silenceMs: number, listener
   }
 
   function fail(retryAfterMs?: number): void {
-    if (life.signal.aborted) return;
     close();
-    listener.ended_(0, retryAfterMs);
+    ended_(0, retryAfterMs);
   }
-
-  const heard = (message: Message) => life.signal.aborted || listener.heard_(message);
 
   const get = (path: string, init: RequestInit = {}) =>
     ask(base + path, { signal: life.signal, headers: proof(auth), ...init });
@@ -38,12 +35,12 @@ export function openStream(base: string, auth: Auth, silenceMs: number, listener
   async function call(request_id: string, path: string, init?: RequestInit): Promise<any> {
     try {
       const answer = await (await get(path, init)).json();
-      heard({ ...answer, type: "ack", request_id });
+      heard_({ ...answer, type: "ack", request_id });
       return answer;
     } catch (error) {
       // A new link will show whether there is a better token.
       if (!(error instanceof ShardcastError) || isOfAuth(error.code)) fail();
-      else heard({ type: "error", request_id, error, retry_after_ms: error.retryAfterMs });
+      else heard_({ type: "error", request_id, error, retry_after_ms: error.retryAfterMs });
     }
   }
 
@@ -92,18 +89,18 @@ export function openStream(base: string, auth: Auth, silenceMs: number, listener
     // It has become another topic since its history was read: that is to be read again.
     if (type === "ack" && [...topics].some(([name, { epoch }]) => positions[name]?.epoch !== epoch)) return fail();
     if (msg === "topic_deleted" && topics.delete(topic)) restart();
-    heard(message);
+    heard_(message);
   }
 
   // Nothing here keeps a connection: this tells whether the broker is there and takes the key. It
   // looks at the key first, so whatever it says of this topic, it is content.
   get("/topics/-")
     .catch((error) => {
-      if (isOfAuth(error.code)) heard({ type: "error", request_id: "auth", error });
+      if (isOfAuth(error.code)) heard_({ type: "error", request_id: "auth", error });
       if (!/TOPIC_NOT|FORBID/.test(error.code)) throw error;
     })
     .then(
-      () => life.signal.aborted || listener.opened_(),
+      opened_,
       (error) => fail(error.retryAfterMs),
     );
 
@@ -116,7 +113,7 @@ export function openStream(base: string, auth: Auth, silenceMs: number, listener
         // The broker refuses a pattern here.
         call(request_id, `${history}?${since ? `since=${since.epoch}:${since.seq}` : "last=" + last_n}`).then((read) => {
           if (!read) return;
-          read.messages.forEach(heard);
+          read.messages.forEach(heard_);
           // The stream may have come less far than what was read, or further: all are to miss nothing.
           const place = topics.get(topic);
           if (place?.epoch !== read.epoch || place!.seq > read.seq) topics.set(topic, read);
