@@ -2,47 +2,16 @@
 // publisher in Python, curl on the event stream, and a restart of the server in the middle. Nothing may be lost, and
 // nothing doubled. SHARDCAST_BIN names the server, PYTHON an interpreter that has the Python client.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 
-const root = new URL("../../", import.meta.url);
-const { chromium } = createRequire(new URL("clients/js/package.json", root))("playwright-core");
+import { launch, root, run, serve } from "./stage.mjs";
+
 const COUNT = 400;
 const RESTART_AT = 150;
-
-const running = new Set();
-function run(command, args, env = {}) {
-  const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env } });
-  running.add(child);
-  child.on("exit", () => running.delete(child));
-  return child;
-}
-after(() => running.forEach((child) => child.kill("SIGKILL")));
-
-/** Starts the server; on a port of its own, or again on the one it had. */
-async function serve(port = 0) {
-  const bin = process.env.SHARDCAST_BIN ?? new URL("target/debug/shardcast", root).pathname;
-  const server = run(bin, [], {
-    AUTO_CREATE_TOPICS: "true",
-    HOST: "127.0.0.1",
-    PORT: String(port),
-    RING_BUFFER_SIZE: "1000",
-    RECONNECT_SPREAD_SEC: "1",
-  });
-  for await (const line of createInterface({ input: server.stderr })) {
-    const address = /listening addr=127\.0\.0\.1:(\d+)/.exec(line);
-    if (address) {
-      server.stderr.resume();
-      return { server, port: Number(address[1]) };
-    }
-  }
-  throw new Error("the server does not start");
-}
 
 /** The page of a user, on a server of their own. */
 async function pages() {
@@ -61,12 +30,7 @@ async function pages() {
 test("a first day", { timeout: 90_000 }, async () => {
   let { server, port } = await serve();
   const base = `http://127.0.0.1:${port}`;
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-  after(() => browser.close());
+  const browser = await launch();
 
   const page = await browser.newPage();
   await page.goto(await pages());
