@@ -369,6 +369,8 @@ async fn a_page_of_an_allowed_origin_may_read_it() {
     let allowed = stream.head.header("access-control-allow-origin");
     assert_eq!(allowed, Some("https://app.example"));
     assert_eq!(stream.head.header("vary"), Some("Origin"));
+    let exposed = stream.head.header("access-control-expose-headers");
+    assert_eq!(exposed, Some("Retry-After"));
     let other = [("Origin", "https://evil.example")];
     let refused = broker.request("GET", "/topics/t/events", &other, "").await;
     assert_eq!(refused.status, 403);

@@ -91,6 +91,7 @@ test("a first day", { timeout: 90_000 }, async () => {
   assert.match(stream, /\nevent: shutting_down\n/);
 
   // The console has come back by itself, and shows the topic.
-  await consolePage.getByText("orders").first().waitFor({ timeout: 20_000 });
+  await consolePage.getByRole("link", { name: "Topics" }).first().click();
+  await consolePage.getByRole("link", { name: "orders" }).first().waitFor({ timeout: 20_000 });
   assert.deepEqual(faults, []);
 });

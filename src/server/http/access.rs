@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, HeaderName,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    AUTHORIZATION, HOST, HeaderName, HeaderValue, ORIGIN, VARY,
 };
 use hyper::{HeaderMap, Method, StatusCode, Version};
 use serde::Serialize;
@@ -220,6 +220,9 @@ pub(super) fn add_cors(
         return;
     }
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, readable_by);
+    // Else a page could not see when to come back.
+    let exposed = HeaderValue::from_static("Retry-After");
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if let Some(allowed) = allowed
         && is_preflight(method, asked)
     {
