@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use shardcast::pattern::has_wildcards;
 use shardcast::protocol::command::{self, Command, Proof, Publish, Replay};
 
 const DEPTH_MAX: usize = 16;
@@ -79,6 +80,20 @@ fuzz_target!(|text: &str| {
                 (kind.as_str(), topic.as_deref()),
                 ("unsubscribe", Some(&*named))
             );
+        }
+        Command::SubscribePattern { pattern, .. } => {
+            assert_eq!(
+                (kind.as_str(), topic.as_deref()),
+                ("subscribe", Some(pattern.as_str()))
+            );
+            assert!(has_wildcards(pattern.as_str()));
+        }
+        Command::UnsubscribePattern { pattern, .. } => {
+            assert_eq!(
+                (kind.as_str(), topic.as_deref()),
+                ("unsubscribe", Some(pattern.as_str()))
+            );
+            assert!(has_wildcards(pattern.as_str()));
         }
         Command::Publish(Publish {
             topic: named,

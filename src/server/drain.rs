@@ -56,8 +56,8 @@ pub(super) async fn drain_at_signal(
     signals.end().await;
     begin();
     let timeout = process.config.shutdown_timeout;
-    tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     process.draining.store(true, Ordering::SeqCst);
+    tracing::info!(timeout_sec = timeout.as_secs(), "shutting down");
     tokio::select! {
         drained = tokio::time::timeout(timeout, drain(process, mailboxes, ending)) => {
             if drained.is_ok() {

@@ -41,6 +41,14 @@ mod pattern {
         pub(crate) fn matches(&self, _: &str) -> bool {
             self.0
         }
+
+        pub(crate) fn covers(&self, _: &Self) -> bool {
+            self.0
+        }
+
+        pub(crate) fn as_str(&self) -> &'static str {
+            if self.0 { ">" } else { "none" }
+        }
     }
 }
 
