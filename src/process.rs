@@ -1,7 +1,7 @@
 //! What all cores share: the settings, the way to the shards, counters, the budget, seats.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use crate::access::Access;
@@ -42,4 +42,12 @@ pub struct Process {
     pub batch_messages_max: usize,
     /// Topics in all shards.
     pub topics_total: Arc<AtomicUsize>,
+}
+
+impl Process {
+    /// Whether the server has begun to shut down.
+    pub fn is_draining(&self) -> bool {
+        // Relaxed: it guards nothing but itself.
+        self.draining.load(Ordering::Relaxed)
+    }
 }

@@ -12,6 +12,7 @@ use super::ConnectionId;
 use super::pages::Pages;
 use crate::budget::Budget;
 use crate::metrics::{ShardCounters, TopicCounters};
+use crate::protocol::answer::Position;
 use crate::protocol::time::Timestamp;
 use crate::protocol::websocket::frame::EventTemplate;
 
@@ -84,6 +85,15 @@ impl TopicEntry {
     /// Its epoch.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// Where its event `seq` is, as clients are told.
+    pub(crate) fn position(&self, seq: u64) -> Position<'_> {
+        Position {
+            topic: &self.name,
+            epoch: &self.epoch,
+            seq,
+        }
     }
 
     /// What it has done since it was created.

@@ -14,7 +14,7 @@ use super::request::Replay;
 use super::ring::{Fetch, Piece};
 use super::run::{RUN_BYTES_MAX, Run};
 use super::subscribers::{Change, Reason, Subscribers};
-use crate::budget::Kind;
+use crate::budget::{Booked, Kind};
 use crate::protocol::time::{Moment, Timestamp};
 
 /// The answer to one accepted message.
@@ -32,19 +32,20 @@ pub(crate) struct Topic {
     history: History,
     subscribers: Subscribers,
     /// What is booked for the subscribers.
-    booked: usize,
+    booked: Booked,
     /// Made when somebody asks first whether an id is kept.
     ids: Option<Box<KeptIds>>,
 }
 
 impl Topic {
     pub(crate) fn new(entry: Arc<TopicEntry>, history_events_max: usize) -> Self {
+        let budget = Arc::clone(&entry.budget);
         Self {
+            booked: Booked::new(budget, entry.shard, Kind::Topics, 0),
             entry,
             seq: 0,
             history: History::new(history_events_max),
             subscribers: Subscribers::default(),
-            booked: 0,
             ids: None,
         }
     }
@@ -214,14 +215,7 @@ impl Topic {
     /// Publishes who is subscribed, if that has changed, and books what that takes.
     pub(crate) fn publish_audiences(&mut self) {
         self.subscribers.publish(&self.entry);
-        self.book(self.subscribers.bytes());
-    }
-
-    fn book(&mut self, bytes: usize) {
-        let (budget, shard) = (&self.entry.budget, self.entry.shard);
-        budget.book(shard, Kind::Topics, bytes);
-        budget.release(shard, Kind::Topics, self.booked);
-        self.booked = bytes;
+        self.booked.set(self.subscribers.bytes());
     }
 
     /// What is kept of what is wanted, and, where that was asked, whether nothing is missing.
@@ -277,11 +271,5 @@ impl Topic {
     /// Everyone who is to be told when the topic ends.
     pub(crate) fn subscribers(&self) -> impl Iterator<Item = ConnectionId> {
         self.subscribers.iter()
-    }
-}
-
-impl Drop for Topic {
-    fn drop(&mut self) {
-        self.book(0);
     }
 }

@@ -453,7 +453,7 @@ impl Connection {
                 Phase::Ended => {}
                 _ if is_ready => local.make_ready(self),
                 Phase::Leaving if is_empty && self.in_flight.get() == 0 => {
-                    let reason = if local.is_finishing.get() {
+                    let reason = if local.process.is_draining() {
                         "server is shutting down"
                     } else {
                         "its topics have ended"

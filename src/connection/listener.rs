@@ -43,7 +43,7 @@ impl Listener {
         } else if !is_one {
             connection.ring.borrow_mut().hold();
         }
-        for (place, (topic, replay)) in topics.into_iter().enumerate() {
+        for (topic, replay) in topics {
             let shard = local.process.broker.shard_of(&topic);
             flow.ask(
                 shard,
@@ -53,8 +53,7 @@ impl Listener {
                     replay,
                     // One piece of the past waits for a connection.
                     is_inline: is_one,
-                    // Tells which of several is answered; a stream of one has no name for it.
-                    request_id: (!is_one).then(|| place.to_string().into()),
+                    request_id: None,
                 },
             );
         }

@@ -46,6 +46,7 @@ use crate::config::values::SlowConsumerPolicy;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::dialect::Dialect;
+use crate::protocol::websocket::decoder::Violation;
 use crate::wire::Wire;
 use crate::wire::tls::Tls;
 use figures::Figures;
@@ -86,17 +87,11 @@ pub(crate) struct Newcomer {
 pub(crate) enum Entrance {
     /// A `WebSocket`, on which permessage-deflate was agreed on or not.
     WebSocket { takes_deflated: bool },
-    /// An event stream.
-    Stream(Opening),
-}
-
-/// How an event stream begins.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    /// The head of the answer to its request.
-    pub(crate) head: Vec<u8>,
-    /// Of so many topics.
-    pub(crate) topics: usize,
+    /// An event stream, with the head of the answer to its request, and the names of its topics.
+    Stream {
+        head: Vec<u8>,
+        topics: Vec<Box<str>>,
+    },
 }
 
 /// One client, as its core sees it.
@@ -161,11 +156,10 @@ impl Connection {
                 };
                 (dialect, None, Ring::default())
             }
-            Entrance::Stream(opening) => (
-                Dialect::Sse,
-                Positions::of(opening.topics),
-                Ring::behind(opening.head),
-            ),
+            Entrance::Stream { head, topics } => {
+                let positions = Positions::of(topics, &local.process.budget, local.index);
+                (Dialect::Sse, positions, Ring::behind(head))
+            }
         };
         Rc::new(Self {
             id,
@@ -265,6 +259,16 @@ impl Connection {
         self.in_flight_bytes.set(bytes);
     }
 
+    /// So many commands that were with shards are done with, and so many bytes of their requests.
+    fn give_back(&self, local: &Local, commands: u32, bytes: usize) {
+        let in_flight = self.in_flight.get();
+        self.in_flight.set(in_flight.saturating_sub(commands));
+        self.set_in_flight_bytes(self.in_flight_bytes().saturating_sub(bytes));
+        // Its task books the same when it reads again, and may never read again.
+        let [replies, input] = self.kept.get();
+        self.book(local, [replies, input.saturating_sub(bytes)]);
+    }
+
     /// Wakes the task, because something that it may wait for has changed.
     fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
@@ -322,26 +326,20 @@ impl Connection {
     /// events that wait.
     pub(crate) fn take_reply(self: &Rc<Self>, local: &Local, reply: Reply) {
         let Reply { ts, said, .. } = reply;
-        let commands = self.in_flight.get();
-        self.in_flight.set(commands.saturating_sub(said.commands()));
-        let done = said.request_bytes();
-        self.set_in_flight_bytes(self.in_flight_bytes().saturating_sub(done));
-        // Its task books the same when it reads again, and may never read again.
-        let [replies, input] = self.kept.get();
-        self.book(local, [replies, input.saturating_sub(done)]);
+        self.give_back(local, said.commands(), said.request_bytes());
         // Its task may wait for the answer, and has room for another command.
         local.make_ready(self);
         if self.is_over() {
             leave_late(local, self.id, said);
             return;
         }
-        let mut said = match said {
+        let said = match said {
             Said::Pattern(part) => return self.take_part(local, *part, ts),
             said => said,
         };
         self.note(local, &said);
         self.mind(local, &said);
-        self.stream_answered(local, &mut said);
+        self.stream_answered(local, &said);
         let is_acked = self.positions.is_none() || !matches!(said, Said::Subscribed { .. });
         let mut ring = self.ring.borrow_mut();
         if is_acked {
@@ -418,6 +416,11 @@ impl Connection {
     fn refuse(self: &Rc<Self>, local: &Local, answer: &Answer<'_>, reason: &str) {
         self.say(local, answer);
         self.close(local, Some(CloseCode::POLICY), reason);
+    }
+
+    /// Closes as a client deserves that breaks the rules of its protocol.
+    fn close_for(self: &Rc<Self>, local: &Local, violation: &Violation) {
+        self.close(local, Some(violation.close_code()), &violation.to_string());
     }
 
     /// An operator wants it gone.

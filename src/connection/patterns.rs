@@ -14,11 +14,10 @@ use super::local::Local;
 use super::session::{Acted, Session};
 use super::{Connection, error, hand_in};
 use crate::broker::delivery::{Joined, PatternDone, PatternPart, Refusal, request_id};
-use crate::broker::directory::TopicEntry;
 use crate::broker::request::{Leaving, Past, PatternRequest, Request, Wish};
 use crate::broker::ring::Fetch;
 use crate::pattern::Pattern;
-use crate::protocol::answer::{Answer, Position};
+use crate::protocol::answer::Answer;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::command;
 use crate::protocol::names::RequestId;
@@ -212,9 +211,7 @@ impl Asking {
             });
         };
         let positions = self.joined.positions.iter();
-        let positions: Vec<_> = positions
-            .map(|(topic, seq)| position(topic, *seq))
-            .collect();
+        let positions: Vec<_> = positions.map(|(topic, seq)| topic.position(*seq)).collect();
         let lost: Vec<_> = self.joined.lost.iter().map(|topic| topic.name()).collect();
         say(&Answer::SubscribedToMany {
             request_id: request_id(self.request_id.as_deref()),
@@ -223,14 +220,6 @@ impl Asking {
             positions: wants_positions.then_some(&positions),
             lost: matches!(past, Past::After(_)).then_some(&lost),
         });
-    }
-}
-
-fn position(topic: &TopicEntry, seq: u64) -> Position<'_> {
-    Position {
-        topic: topic.name(),
-        epoch: topic.epoch(),
-        seq,
     }
 }
 
@@ -278,7 +267,7 @@ impl Connection {
                 message: &message,
             };
             self.send(local, |out| self.dialect.encode(out, &answer, ts));
-            return self.give_back(local, asking.bytes);
+            return self.give_back(local, 0, asking.bytes);
         }
         let inboxes = local.process.broker.inboxes();
         if let Some(next) = asking.next.take() {
@@ -317,17 +306,10 @@ impl Connection {
             self.with_patterns(|of| of.remove(&asking.pattern));
         }
         self.note_subscriptions(local, before);
-        self.give_back(local, asking.bytes);
+        self.give_back(local, 0, asking.bytes);
         local.make_ready(self);
         // Rights may have changed since it was asked.
         self.review_patterns(local);
-    }
-
-    /// A command is done with that counted as input.
-    fn give_back(&self, local: &Local, bytes: usize) {
-        self.set_in_flight_bytes(self.in_flight_bytes().saturating_sub(bytes));
-        let [replies, input] = self.kept.get();
-        self.book(local, [replies, input.saturating_sub(bytes)]);
     }
 
     /// Patterns that the rights do not cover any more are taken away.
@@ -393,7 +375,7 @@ impl Connection {
             let asking = asking.into_iter().map(|asking| asking.pattern);
             (list.map(|of| of.pattern).chain(asking).collect(), bytes)
         });
-        self.give_back(local, bytes);
+        self.give_back(local, 0, bytes);
         leave_patterns(local, self, patterns, Leaving::Ended);
     }
 }

@@ -27,7 +27,7 @@ use super::local::{CARRY_BYTES_SMALL, Local};
 use super::session::{Admission, Session};
 use super::{Connection, Phase};
 use crate::protocol::dialect::Dialect;
-use crate::protocol::websocket::decoder::{Decoder, Message};
+use crate::protocol::websocket::decoder::Decoder;
 
 /// The task of one connection.
 #[derive(Debug)]
@@ -168,31 +168,13 @@ impl Reader {
             match self.decoder.decode(&mut bytes[used..], bytes_max) {
                 Ok(step) => {
                     used += step.consumed;
-                    if let Some(Message::Deflated(message)) = step.message {
-                        let mut inflater = local.inflater.borrow_mut();
-                        let inflater = inflater.get_or_insert_default();
-                        match inflater.inflate(message, bytes_max) {
-                            Ok(text) => {
-                                local.has_read(text.len());
-                                self.session.receive(Message::Text(text));
-                            }
-                            Err(violation) => {
-                                // So much was made of it.
-                                local.has_read(bytes_max);
-                                let code = violation.close_code();
-                                connection.close(local, Some(code), &violation.to_string());
-                            }
-                        }
-                    } else if let Some(message) = step.message {
+                    if let Some(message) = step.message {
                         self.session.receive(message);
                     } else if step.consumed == 0 {
                         break;
                     }
                 }
-                Err(violation) => {
-                    let code = violation.close_code();
-                    connection.close(local, Some(code), &violation.to_string());
-                }
+                Err(violation) => connection.close_for(local, &violation),
             }
         }
         if connection.is_over() {

@@ -123,13 +123,31 @@ impl Session {
                 }
             }
             Message::Ping(payload) => connection.send(local, |out| frame::pong(out, payload)),
-            // The reader has inflated it.
-            Message::Pong | Message::Deflated(_) => {}
+            Message::Pong => {}
+            Message::Deflated(message) => self.receive_deflated(message),
             Message::Close(code) => {
                 let code = code.map(CloseCode);
                 let told = code.unwrap_or(CloseCode::NONE);
                 connection.note_end(local, told, "closed by the client");
                 connection.close(local, code, "");
+            }
+        }
+    }
+
+    /// Acts on the text that `message` is inflated to. All of it counts as read.
+    fn receive_deflated(&mut self, message: &[u8]) {
+        let local = Rc::clone(&self.local);
+        let bytes_max = local.config().message_bytes_max;
+        let mut inflater = local.inflater.borrow_mut();
+        match inflater.get_or_insert_default().inflate(message, bytes_max) {
+            Ok(text) => {
+                local.has_read(text.len());
+                self.receive(Message::Text(text));
+            }
+            Err(violation) => {
+                // So much was made of it.
+                local.has_read(bytes_max);
+                self.connection.close_for(&local, &violation);
             }
         }
     }

@@ -15,19 +15,24 @@ use super::outgoing::Segment;
 use crate::broker::delivery::Said;
 use crate::broker::directory::TopicEntry;
 use crate::broker::run::{Form, Rendered, Run};
-use crate::protocol::answer::{Answer, Position};
+use crate::budget::{Booked, Budget, Kind};
+use crate::protocol::answer::Answer;
 use crate::protocol::dialect::Dialect;
 use crate::protocol::sse;
 
 /// Where a stream of several topics is in each, in the order in which the client has named them.
 #[derive(Debug)]
-pub(super) struct Positions(RefCell<Vec<Place>>);
+pub(super) struct Positions {
+    places: RefCell<Vec<Place>>,
+    /// They are kept as long as the connection.
+    _booked: Booked,
+}
 
 /// One topic of a stream.
 #[derive(Debug)]
 enum Place {
-    /// Its shard has not answered.
-    Asked,
+    /// Its shard has not answered about the topic of this name.
+    Asked(Box<str>),
     /// It was gone before the subscribe came to it.
     Absent,
     Present {
@@ -41,17 +46,29 @@ enum Place {
 }
 
 impl Positions {
-    /// Of so many topics. None of one: its position is the same for everybody.
-    pub(super) fn of(topics: usize) -> Option<Box<Self>> {
-        let places = || (0..topics).map(|_| Place::Asked).collect();
-        (topics > 1).then(|| Box::new(Self(RefCell::new(places()))))
+    /// Of topics of these names, each named once, on `core`. None of one: its position is the same
+    /// for everybody.
+    pub(super) fn of(
+        topics: Vec<Box<str>>,
+        budget: &Arc<Budget>,
+        core: usize,
+    ) -> Option<Box<Self>> {
+        if topics.len() < 2 {
+            return None;
+        }
+        let bytes = topics.len() * size_of::<Place>();
+        Some(Box::new(Self {
+            places: RefCell::new(topics.into_iter().map(Place::Asked).collect()),
+            _booked: Booked::new(Arc::clone(budget), core, Kind::Connections, bytes),
+        }))
     }
 
-    /// Notes what a shard has answered. Shards answer in any order, but each topic once; `place` is
-    /// the one that was asked for. Whether none is left to answer.
-    fn answered(&self, place: usize, said: &Said) -> bool {
-        let mut places = self.0.borrow_mut();
-        if let Some(place) = places.get_mut(place) {
+    /// Notes what a shard has answered about the topic `name`. Shards answer in any order, but each
+    /// topic once. Whether none is left to answer.
+    fn answered(&self, name: &str, said: &Said) -> bool {
+        let mut places = self.places.borrow_mut();
+        let is_it = |place: &&mut Place| matches!(place, Place::Asked(of) if **of == *name);
+        if let Some(place) = places.iter_mut().find(is_it) {
             *place = match said {
                 Said::Subscribed {
                     topic,
@@ -69,12 +86,12 @@ impl Positions {
                 _ => Place::Absent,
             };
         }
-        !places.iter().any(|place| matches!(place, Place::Asked))
+        !places.iter().any(|place| matches!(place, Place::Asked(_)))
     }
 
     /// The newest event of `topic` that was sent is `seq`. Appends the `id:` that goes with it.
     fn note(&self, topic: &TopicEntry, seq: u64, out: &mut Vec<u8>) {
-        let mut places = self.0.borrow_mut();
+        let mut places = self.places.borrow_mut();
         for place in places.iter_mut() {
             if let Place::Present {
                 topic: of, seq: at, ..
@@ -87,7 +104,7 @@ impl Positions {
         let positions = places.iter().map(|place| match place {
             Place::Present { topic, seq, .. } => (topic.epoch(), *seq),
             // No epoch is like this: who resumes from it gets all that is kept.
-            Place::Asked | Place::Absent => ("0", 0),
+            Place::Asked(_) | Place::Absent => ("0", 0),
         });
         sse::id(out, positions);
     }
@@ -141,19 +158,19 @@ impl Connection {
 
     /// What a stream does with the answer to its subscribe: one of several topics acks them all
     /// together, in front of everything that came meanwhile.
-    pub(super) fn stream_answered(&self, local: &Local, said: &mut Said) {
+    pub(super) fn stream_answered(&self, local: &Local, said: &Said) {
         let Some(positions) = &self.positions else {
             return;
         };
-        let (Said::Subscribed { request_id, .. } | Said::Refused { request_id, .. }) = said else {
-            return;
+        let name = match said {
+            Said::Subscribed { topic, .. } => topic.name(),
+            Said::Refused { topic, .. } => topic,
+            _ => return,
         };
-        // What was asked with each: its place, which is nobody else's affair.
-        let place = request_id.take().and_then(|place| place.parse().ok());
-        if !positions.answered(place.unwrap_or(usize::MAX), said) {
+        if !positions.answered(name, said) {
             return;
         }
-        let places = positions.0.borrow();
+        let places = positions.places.borrow();
         let (mut known, mut lost) = (Vec::new(), None);
         for place in &*places {
             let Place::Present {
@@ -165,11 +182,7 @@ impl Connection {
             else {
                 continue;
             };
-            known.push(Position {
-                topic: topic.name(),
-                epoch: topic.epoch(),
-                seq: *newest,
-            });
+            known.push(topic.position(*newest));
             if let Some(is_recovered) = of {
                 let lost = lost.get_or_insert_with(Vec::new);
                 lost.extend((!is_recovered).then(|| topic.name()));
@@ -194,5 +207,22 @@ fn segment(run: &Arc<Run>, form: Form, part: Range<usize>, live: usize) -> Segme
         form,
         part: number(part.start)..number(part.end),
         live: number(live),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_booked_for_as_long_as_they_are_kept() {
+        let budget = Arc::new(Budget::new(usize::MAX, 1));
+        let names = |count: usize| (0..count).map(|n| n.to_string().into()).collect();
+        assert!(Positions::of(names(1), &budget, 0).is_none());
+        assert_eq!(budget.total(), 0);
+        let positions = Positions::of(names(64), &budget, 0);
+        assert!(budget.bytes(Kind::Connections) >= 64 * size_of::<Place>());
+        drop(positions);
+        assert_eq!(budget.total(), 0);
     }
 }

@@ -356,7 +356,7 @@ async fn it_comes_over_tls_too() {
 
 #[tokio::test]
 async fn who_comes_while_the_server_drains_is_told_when_to_come_again() {
-    let broker = Broker::start(&[]);
+    let broker = Broker::start(&[("DRAIN_GRACE_MS", "5000")]);
     broker.create_topic("t").await;
     // Half a request holds up nobody, and is answered.
     let mut rest = Rest::open(&broker).await;
@@ -382,4 +382,10 @@ async fn who_comes_while_the_server_drains_is_told_when_to_come_again() {
     let told = late.expect("shutting_down").await.json();
     assert!(number(&told, "retry_after_ms") >= 1000, "{told}");
     late.expect_end().await;
+    drop(late);
+    eventually("its end to be remembered with the reason", async || {
+        let ended = broker.get("/connections?closed=1").await.json();
+        ended["connections"][0]["reason"] == "server is shutting down"
+    })
+    .await;
 }

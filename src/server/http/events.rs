@@ -25,7 +25,7 @@ use super::{Http, is_draining, tickets};
 use crate::access::grant::{Grant, Right};
 use crate::broker::request::{Replay, Request as ShardRequest};
 use crate::connection::session::Admission;
-use crate::connection::{Entrance, Newcomer, Opening};
+use crate::connection::{Entrance, Newcomer};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::TopicName;
@@ -245,10 +245,10 @@ pub(super) fn begin(core: &Rc<Core>, wire: Wire, answer: Answer) {
         address,
         client_id,
         grant: Some(grant),
-        entrance: Entrance::Stream(Opening {
+        entrance: Entrance::Stream {
             head,
-            topics: topics.len(),
-        }),
+            topics: topics.iter().map(|(name, _)| (**name).into()).collect(),
+        },
     };
     let listener = core.adopt_listener(admission, newcomer, topics);
     tokio::task::spawn_local(listener);

@@ -11,7 +11,6 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -358,5 +357,5 @@ async fn carry_out(
 }
 
 fn is_draining(core: &Core) -> bool {
-    core.process().draining.load(Ordering::Relaxed)
+    core.process().is_draining()
 }
