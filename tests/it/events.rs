@@ -325,6 +325,23 @@ async fn what_is_no_request_for_a_stream_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn a_stream_has_no_more_topics_than_a_connection_may_have() {
+    let broker = Broker::start(&[
+        ("MAX_SUBSCRIPTIONS_PER_CONNECTION", "2"),
+        ("AUTO_CREATE_TOPICS", "true"),
+    ]);
+    let refused = broker.get("/events?topic=a&topic=b&topic=c").await;
+    let (status, body) = (refused.status, refused.json());
+    assert_eq!((status, &body["code"]), (400, &"LIMIT_EXCEEDED".into()));
+    let text = "more topics than a connection may have: MAX_SUBSCRIPTIONS_PER_CONNECTION is 2";
+    assert_eq!(body["error"], text);
+    // Nothing has come of it.
+    assert_eq!(broker.health("topics").await, 0);
+    let mut stream = EventStream::open(&broker, "/events?topic=a&topic=b", &[]).await;
+    assert_eq!(stream.expect("ack").await.json()["matched"], 2);
+}
+
+#[tokio::test]
 async fn topics_are_created_where_that_is_allowed_and_there_is_room() {
     let broker = Broker::start(&[("AUTO_CREATE_TOPICS", "true"), ("MAX_TOPICS", "2")]);
     let mut stream = EventStream::open(&broker, "/events?topic=a&topic=b", &[]).await;

@@ -7,6 +7,7 @@ use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::http::Response;
 use crate::harness::json::{keys, number};
+use crate::harness::sse::EventStream;
 
 const KEY: [(&str, &str); 1] = [("X-API-Key", "secret")];
 
@@ -110,6 +111,31 @@ async fn tickets_never_show() {
     client.close().await;
     let shown = [broker.log(), broker.get("/metrics").await.body];
     assert!(!shown.concat().contains(&ticket));
+}
+
+#[tokio::test]
+async fn a_ticket_does_nothing_but_open_what_it_is_for() {
+    let broker = guarded(&[]);
+    for topic in ["x", "x/events"] {
+        let body = json!({"name": topic}).to_string();
+        let created = broker.request("POST", "/topics", &KEY, &body).await;
+        assert_eq!(created.status, 201, "{}", created.body);
+    }
+    let ticket = buy(&broker).await;
+    for (method, path) in [
+        ("DELETE", "/topics/x"),
+        ("DELETE", "/topics/x/events"),
+        ("GET", "/topics"),
+        ("GET", "/topics/x/messages"),
+        ("POST", "/tickets"),
+    ] {
+        let path = format!("{path}?ticket={ticket}");
+        let refused = broker.request(method, &path, &[], "").await;
+        assert_eq!(refused.status, 401, "{method} {path}: {}", refused.body);
+    }
+    // It has not been used up.
+    let path = format!("/topics/x/events?ticket={ticket}");
+    EventStream::open(&broker, &path, &[]).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use sha2::{Digest, Sha256};
 
+use super::accept::has_one_of;
 use super::answer::Answer;
 
 /// A part of the console.
@@ -117,7 +118,7 @@ pub(super) fn serve(part: Part, asked: &HeaderMap) -> Answer {
         return answer;
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.content_type));
-    let body = if takes_gzip(asked) {
+    let body = if has_one_of(asked, &ACCEPT_ENCODING, &["gzip"]) {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         file.gzip
     } else {
@@ -138,36 +139,4 @@ fn is_known(asked: &HeaderMap, tag: &HeaderValue) -> bool {
         .filter_map(|known| known.to_str().ok())
         .flat_map(|known| known.split(','))
         .any(|known| known.trim() == "*" || opaque(known) == tag)
-}
-
-fn takes_gzip(asked: &HeaderMap) -> bool {
-    let codings = asked.get_all(ACCEPT_ENCODING).iter();
-    codings
-        .filter_map(|codings| codings.to_str().ok())
-        .flat_map(|codings| codings.split(','))
-        .any(|coding| {
-            let (name, quality) = coding.split_once(';').unwrap_or((coding, "q=1"));
-            let quality = quality.trim().trim_start_matches("q=").parse::<f32>();
-            name.trim().eq_ignore_ascii_case("gzip") && quality.is_ok_and(|quality| quality > 0.0)
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_is_for_those_who_take_it() {
-        for (accept, takes) in [
-            ("gzip, deflate, br", true),
-            ("br;q=1, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("x-gzip", false),
-            ("", false),
-        ] {
-            let mut asked = HeaderMap::new();
-            asked.insert(ACCEPT_ENCODING, HeaderValue::from_static(accept));
-            assert_eq!(takes_gzip(&asked), takes, "{accept}");
-        }
-    }
 }

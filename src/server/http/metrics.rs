@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 mod figures;
 
 use self::figures::Figures;
+use super::accept::has_one_of;
 use super::answer::{Answer, error};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
@@ -30,11 +31,7 @@ pub(super) fn metrics(core: &Core, headers: &HeaderMap) -> Answer {
             "the metrics cannot be written",
         );
     }
-    let accepts = headers.get_all(ACCEPT).iter();
-    let is_open = accepts
-        .filter_map(|accept| accept.to_str().ok())
-        .any(|accept| accept.contains(OPEN_METRICS));
-    let (text, content_type) = if is_open {
+    let (text, content_type) = if has_one_of(headers, &ACCEPT, &[OPEN_METRICS]) {
         (
             text,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",

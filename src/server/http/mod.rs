@@ -21,6 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
+mod accept;
 mod access;
 mod answer;
 mod body;
@@ -261,9 +262,12 @@ async fn decide(
         return options(route.allowed());
     }
     let needs_key = !route.is_some_and(|route| route.is_open(config));
-    let is_stream = matches!(route, Some(Route::Events | Route::TopicEvents(_)));
-    let ticket = tickets::of_query(request.uri().query().unwrap_or_default());
-    let grant = if let Some(ticket) = ticket.filter(|_| is_stream) {
+    let query = request.uri().query().unwrap_or_default();
+    // What opens a stream opens nothing else that its path may stand for.
+    let is_stream =
+        method == Method::GET && matches!(route, Some(Route::Events | Route::TopicEvents(_)));
+    let ticket = is_stream.then(|| tickets::of_query(query)).flatten();
+    let grant = if let Some(ticket) = ticket {
         match tickets::grant(core, &ticket) {
             Ok(grant) => grant,
             Err(wrong) => return wrong.answer(),
@@ -316,11 +320,10 @@ async fn carry_out(
     grant: Grant,
 ) -> Answer {
     let core = &http.core;
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    let query = &*query;
+    let (method, uri) = (request.method(), request.uri());
+    let query = uri.query().unwrap_or_default();
     match route {
-        Route::WebSocket if method == Method::HEAD => {
+        Route::WebSocket if *method == Method::HEAD => {
             answer::upgrade_required("this is a WebSocket endpoint: GET is required")
         }
         Route::WebSocket => upgrade::upgrade(core, caller, request, body),
@@ -332,20 +335,20 @@ async fn carry_out(
         Route::Settings => settings::show(core.config()),
         Route::Console(part) => console::serve(part, request.headers()),
         Route::Stats => listing::list(core, &http.turns, Kind::Stats, grant).await,
-        Route::Topics if method == Method::POST => topics::create(core, body, &grant).await,
+        Route::Topics if *method == Method::POST => topics::create(core, body, &grant).await,
         Route::Topics => listing::list(core, &http.turns, Kind::Topics, grant).await,
         Route::Tickets => tickets::sell(core, grant),
         Route::Connections => connections::list(core, &http.turns, query).await,
-        Route::Connection(id) if method == Method::DELETE => connections::dismiss(core, id).await,
+        Route::Connection(id) if *method == Method::DELETE => connections::dismiss(core, id).await,
         Route::Connection(id) => connections::show(core, id).await,
-        Route::Topic(name) if method == Method::DELETE => topics::delete(core, name, &grant).await,
+        Route::Topic(name) if *method == Method::DELETE => topics::delete(core, name, &grant).await,
         Route::Topic(name) => topics::show(http, name, query, &grant).await,
-        Route::Messages(_) | Route::TopicEvents(_) if method == Method::DELETE => {
+        Route::Messages(_) | Route::TopicEvents(_) if *method == Method::DELETE => {
             // That of a topic whose own name ends like this.
-            let name = path.strip_prefix("/topics/").unwrap_or_default();
+            let name = uri.path().strip_prefix("/topics/").unwrap_or_default();
             topics::delete(core, name, &grant).await
         }
-        Route::Messages(name) if method == Method::POST => {
+        Route::Messages(name) if *method == Method::POST => {
             messages::post(http, caller, name, body, &grant).await
         }
         Route::Messages(name) => messages::recall(http, name, query, &grant).await,

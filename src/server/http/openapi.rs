@@ -4,7 +4,7 @@
 //! here. A test holds paths and methods to the route table, and CI has every call in here made.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
@@ -401,9 +401,9 @@ const ANY: &[(u16, &str)] = &[(403, "Error"), (429, "Error|RefusedKey")];
 
 /// The answer.
 pub(super) fn document() -> Answer {
-    static DOCUMENT: OnceLock<Vec<u8>> = OnceLock::new();
-    let document = DOCUMENT.get_or_init(|| serde_json::to_vec(&made()).unwrap_or_default());
-    json_bytes(StatusCode::OK, document.clone().into())
+    static DOCUMENT: LazyLock<Vec<u8>> =
+        LazyLock::new(|| serde_json::to_vec(&made()).unwrap_or_default());
+    json_bytes(StatusCode::OK, DOCUMENT.as_slice().into())
 }
 
 fn made() -> Value {
