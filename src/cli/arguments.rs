@@ -10,7 +10,7 @@ use super::message::Start;
 
 /// Columns of the short help, and where its lists of flags begin.
 const COLUMNS: usize = 80;
-const INDENT: usize = 12;
+const INDENT: usize = 11;
 
 /// The whole command line, for `main` to parse.
 pub fn command() -> Command {
@@ -57,10 +57,17 @@ fn help_flag() -> Arg {
 /// The commands, and the names of the flags by their groups: what fits on one screen.
 pub fn short_help() -> String {
     let command = command();
-    let mut text = "Usage: shardcast [FLAGS]      serve\n       shardcast COMMAND ...  be a client\n\nCommands:\n".to_owned();
+    let mut text =
+        "Usage: shardcast [FLAGS] to serve, shardcast COMMAND ... to be a client\n\nCommands:\n"
+            .to_owned();
     for command in command.get_subcommands() {
         let about = command.get_about().map(ToString::to_string);
-        let line = format!("  {:10}{}\n", command.get_name(), about.unwrap_or_default());
+        let line = format!(
+            "  {:width$}{}\n",
+            command.get_name(),
+            about.unwrap_or_default(),
+            width = INDENT - 2
+        );
         text.push_str(&line);
     }
     text.push_str(
@@ -81,7 +88,8 @@ pub fn short_help() -> String {
             );
             column = INDENT;
         }
-        if column + name.len() + 3 > COLUMNS {
+        // Without the space behind it.
+        if column + name.len() + 2 > COLUMNS {
             text.push('\n');
             text.push_str(&" ".repeat(INDENT));
             column = INDENT;
@@ -217,7 +225,7 @@ mod tests {
             "{help}"
         );
         assert!(
-            help.lines().count() <= 44,
+            help.lines().count() <= 40,
             "{}:\n{help}",
             help.lines().count()
         );

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::pattern::Pattern;
 
 use super::message::{Asked, ServerMessage, Since, Start};
-use super::position::Lost;
+use super::position::{ANOTHER_ONE, Lost, TOO_FAR_BACK};
 
 /// Positions beyond so many bytes do not go into one message of `MAX_MESSAGE_SIZE`, whose default this stays below.
 const POSITIONS_BYTES_MAX: usize = 56 * 1024;
@@ -143,14 +143,10 @@ impl Found {
             if at.epoch != *epoch {
                 epoch.clone_into(&mut at.epoch);
                 at.seq = Some(0);
-                gaps.push(format!(
-                    "'{topic}' is another one than it was: what this one kept follows"
-                ));
+                gaps.push(format!("'{topic}' {ANOTHER_ONE}"));
             } else if ack.lost.iter().flatten().any(|lost| lost == topic) {
                 at.is_lost = true;
-                gaps.push(format!(
-                    "'{topic}' does not reach back that far: what it kept follows"
-                ));
+                gaps.push(format!("'{topic}' {TOO_FAR_BACK}"));
             }
         }
         gaps

@@ -9,6 +9,12 @@ use ahash::AHashMap;
 
 use super::message::{Since, Start};
 
+/// What is said of a topic that was asked for more than it kept.
+pub(super) const TOO_FAR_BACK: &str = "does not reach back that far: what it kept follows";
+
+/// And of one that has begun again since it was last seen.
+pub(super) const ANOTHER_ONE: &str = "is another one than it was: what this one kept follows";
+
 /// The topics of a subscription that are still there, in their order.
 #[derive(Debug)]
 pub(super) struct Positions {
@@ -96,11 +102,7 @@ impl Positions {
             let asked = position.since.replace(since(0));
             let is_same = asked.as_ref().is_some_and(|asked| asked.epoch == epoch);
             position.lost_after = asked.filter(|_| is_same).map(|asked| asked.seq);
-            return Some(if is_same {
-                "does not reach back that far: what it kept follows"
-            } else {
-                "is another one than it was: what this one kept follows"
-            });
+            return Some(if is_same { TOO_FAR_BACK } else { ANOTHER_ONE });
         }
         if position.since.is_none() && (position.last.is_none() || seq == 0) {
             position.since = Some(since(seq));
