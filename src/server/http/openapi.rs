@@ -119,7 +119,7 @@ struct NewMessage {
 #[openapi(
     info(
         title = "shardcast",
-        description = "An in-memory publish/subscribe broker over WebSockets"
+        description = "An in-memory publish/subscribe broker over WebSockets. What goes over /ws and in event streams is described by docs/asyncapi.yaml (AsyncAPI 3.0) in its repository."
     ),
     components(schemas(
         Connections,
