@@ -1,36 +1,13 @@
 // What the tests stand on: the real broker, its command line as clients, and a real browser.
 
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
-
-const built = ["release", "debug"].map((kind) => resolve(import.meta.dirname, `../../target/${kind}/shardcast`));
-const BINARY = process.env.SHARDCAST_BIN ?? built.find(existsSync);
-
-const FLAGS = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
+import { BINARY, BROWSER, freePort } from "../../tests/stage/machine.mjs";
 
 export const folder = mkdtempSync(join(tmpdir(), "console-test-"));
-
-/** A port that is free now: a broker that comes back must come back to the same one. */
-async function freePort() {
-  const server = createServer();
-  await new Promise((done) => server.listen(0, "127.0.0.1", done));
-  const { port } = server.address();
-  await new Promise((done) => server.close(done));
-  return port;
-}
 
 export class Broker {
   static async start(settings = {}) {
@@ -104,7 +81,7 @@ export async function until(what, check, patienceMs = 15_000) {
 export class Browser {
   static async start() {
     const browser = new Browser();
-    browser.chromium = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+    browser.chromium = await chromium.launch(BROWSER);
     return browser;
   }
 

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { after } from "node:test";
+import { BINARY, BROWSER } from "../stage/machine.mjs";
 
 export const root = new URL("../../", import.meta.url);
 const { chromium } = createRequire(new URL("clients/js/package.json", root))("playwright-core");
@@ -19,8 +20,7 @@ after(() => running.forEach((child) => child.kill("SIGKILL")));
 
 /** Starts the server; on a port of its own, or again on the one it had. */
 export async function serve(port = 0) {
-  const bin = process.env.SHARDCAST_BIN ?? new URL("target/debug/shardcast", root).pathname;
-  const server = run(bin, [], {
+  const server = run(BINARY, [], {
     AUTO_CREATE_TOPICS: "true",
     HOST: "127.0.0.1",
     PORT: String(port),
@@ -39,11 +39,7 @@ export async function serve(port = 0) {
 
 /** Starts a browser. */
 export async function launch() {
-  const browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-      "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
+  const browser = await chromium.launch(BROWSER);
   after(() => browser.close());
   return browser;
 }

@@ -1,20 +1,6 @@
 // A real broker for each test, on a port that is free, and what a test does to it.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
-import { createServer } from "node:net";
-import { fileURLToPath } from "node:url";
-
-const built = (profile) => fileURLToPath(new URL(`../../../target/${profile}/shardcast`, import.meta.url));
-const bin = process.env.SHARDCAST_BIN ?? [built("release"), built("debug")].find(existsSync);
-
-const freePort = () =>
-  new Promise((resolve, reject) => {
-    const probe = createServer().on("error", reject);
-    probe.listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
+import { BINARY, freePort } from "../../../tests/stage/machine.mjs";
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -31,14 +17,13 @@ export async function until(check, what = "it", ms = 10_000) {
 
 /** Starts a broker that ends with the test `t`. */
 export async function serve(t, settings = {}) {
-  if (!bin) throw new Error("no broker: cargo build --release, or SHARDCAST_BIN=…");
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   let child;
   let ended;
   async function start() {
     let log = "";
-    child = spawn(bin, [], {
+    child = spawn(BINARY, [], {
       env: { HOST: "127.0.0.1", PORT: `${port}`, SHARDS: "1", DRAIN_GRACE_MS: "50", ...settings },
       stdio: ["ignore", "ignore", "pipe"],
     });

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from shardcast import Client, Event, Gap, SubscriptionState
+
+
+def end_of(story: Iterable[Event | Gap]) -> int:
+    """The last number of a topic's story, in which each from 1 on is told exactly once, as an event or in a gap."""
+    at = 0
+    for item in story:
+        first, last = (item.seq, item.seq) if isinstance(item, Event) else (item.first, item.last)
+        assert first == at + 1, f"{item} after {at}"
+        assert last is not None, f"{item} has no end"
+        at = last
+    return at
 
 
 class Listener:

@@ -12,7 +12,7 @@ import pytest
 import shardcast
 from shardcast import Client, Event, Gap, Settings, ShardcastError
 from tests.conftest import StartBroker
-from tests.listener import Listener
+from tests.listener import Listener, end_of
 from tests.proxy import Proxy
 from tests.test_auth import KEYS
 
@@ -145,12 +145,7 @@ async def test_a_slow_consumer_of_a_stream(start_broker: StartBroker, quick: Set
             story.append(event)
             if event.seq == 2000:
                 break
-    at = 0
-    for item in story:
-        first, last = (item.seq, item.seq) if isinstance(item, Event) else (item.first, item.last)
-        assert first == at + 1
-        assert last is not None
-        at = last
+    assert end_of(story) == 2000
     assert any(isinstance(item, Gap) for item in story)
 
 

@@ -17,6 +17,7 @@ from shardcast.event_stream import EventParser, StreamEvent
 from shardcast.inbox import Inbox
 from shardcast.outbox import Entry, Outbox
 from shardcast.tracker import Tracker
+from tests.listener import end_of
 from tests.tokens import token
 
 
@@ -78,13 +79,7 @@ def test_the_inbox_loses_nothing_without_a_word() -> None:
         elif (item := box.pop()) is not None:
             told.append(item)
     told += drained(box)
-    at = 0
-    for item in told:
-        first, last = (item.seq, item.seq) if isinstance(item, Event) else (item.first, item.last)
-        assert first == at + 1
-        assert last is not None
-        at = last
-    assert at == seq
+    assert end_of(told) == seq
 
 
 def test_a_replay_for_another_subscription_is_not_new() -> None:

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
+import { BROWSER } from "../../../../tests/stage/machine.mjs";
 import { stand } from "../proxy.js";
 import { serve, sleep, until } from "../server.js";
 
@@ -40,20 +41,7 @@ before(async () => {
   await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
   origin = `http://127.0.0.1:${site.address().port}`;
   directory = mkdtempSync(join(tmpdir(), "shardcast-chromium-"));
-  context = await chromium.launchPersistentContext(directory, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    timeout: 60_000,
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
+  context = await chromium.launchPersistentContext(directory, BROWSER);
   context.setDefaultTimeout(15_000);
 });
 
