@@ -5,7 +5,8 @@ import http from "node:http";
 import { createInterface } from "node:readline";
 import { after } from "node:test";
 import WebSocket from "ws";
-import { channels, heard, notices, operations, root } from "./document.mjs";
+import { BINARY } from "../stage/machine.mjs";
+import { channels, heard, notices, operations } from "./document.mjs";
 
 const PATIENCE_MS = 10_000;
 /** Behind a command: what comes before its answer is the answer of that command. */
@@ -30,8 +31,7 @@ async function within(promise, what) {
 
 /** Starts a broker that ends with the tests. */
 export async function serve(env = {}) {
-  const bin = process.env.SHARDCAST_BIN ?? new URL("target/debug/shardcast", root).pathname;
-  const broker = spawn(bin, [], { env: { HOST: "127.0.0.1", PORT: "0", SHARDS: "2", LOG_LEVEL: "info", ...env } });
+  const broker = spawn(BINARY, [], { env: { HOST: "127.0.0.1", PORT: "0", SHARDS: "2", LOG_LEVEL: "info", ...env } });
   running.add(broker);
   broker.on("exit", () => running.delete(broker));
   let log = "";
