@@ -1,7 +1,7 @@
 //! Counters, written by the core that owns them and read by anyone.
 //!
 //! Everything is relaxed: a reader sees each counter at some recent moment, not all at the same
-//! one. At rest `offered = delivered + dropped + discarded + queued` holds exactly.
+//! one. At rest `offered = delivered + skipped + dropped + discarded + queued` holds exactly.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -101,6 +101,8 @@ pub struct CoreCounters {
     pub delivered: Counter,
     /// Live events that were queued for a connection when it ended.
     pub discarded: Counter,
+    /// Live events that were not sent because a newer one of the topic was wanted in their place.
+    pub skipped: Counter,
     /// Sends to a socket: what one flush has for one connection.
     pub sends: Counter,
     /// System calls that carried them; one for many with `io_uring`.
@@ -127,6 +129,7 @@ impl Default for CoreCounters {
             requesting: Counter::default(),
             delivered: Counter::default(),
             discarded: Counter::default(),
+            skipped: Counter::default(),
             sends: Counter::default(),
             flush_calls: Counter::default(),
             io_uring: Counter::default(),

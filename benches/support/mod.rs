@@ -14,6 +14,7 @@ use shardcast::broker::ring::{Next, Ring, RingLimits};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::broker::{ConnectionId, Shared};
 use shardcast::protocol::native;
+use shardcast::protocol::policy::Policy;
 use shardcast::protocol::time::{Moment, Timestamp};
 
 /// Messages that are published together: what a client with a window of 32 leads to.
@@ -100,6 +101,7 @@ impl Rig {
                 subscriber: id,
                 topic: TOPIC.into(),
                 replay: Replay::None,
+                policy: Policy::All,
                 is_inline: true,
                 request_id: None,
             };

@@ -14,6 +14,7 @@ use crate::pattern::Pattern;
 use crate::protocol::answer::Answer;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::RequestId;
+use crate::protocol::policy::Policy;
 use crate::protocol::time::Timestamp;
 
 /// What one turn of a shard has for the connections of one core.
@@ -70,6 +71,8 @@ pub enum Said {
         seq: u64,
         /// Whether nothing is missing, where `since` was given.
         recovered: Option<bool>,
+        /// Which events to come it wants.
+        policy: Policy,
         /// It was not subscribed before.
         is_new: bool,
         /// The past that it wants, and the first piece of it, if it came inline.

@@ -30,7 +30,7 @@ pub const RUN_EVENTS_LIMIT: usize = 64;
 
 /// Names a connection and says where it lives: its core, its place there, and how often that
 /// place was taken before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(crate) u64);
 
 const SLOT_BITS: u32 = 24;

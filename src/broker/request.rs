@@ -11,6 +11,7 @@ use super::delivery::Refusal;
 use super::directory::TopicEntry;
 use super::ring::{Fetch, Piece};
 use crate::pattern::Pattern;
+use crate::protocol::policy::Policy;
 use crate::protocol::post::Post;
 use crate::protocol::time::Moment;
 
@@ -27,6 +28,8 @@ pub enum Request {
         topic: Box<str>,
         /// Which earlier events it wants.
         replay: Replay,
+        /// Which later ones: nothing to the shard, told again with the answer.
+        policy: Policy,
         /// The first piece of them comes with the ack; otherwise it is fetched in its turn.
         is_inline: bool,
         /// Echoed, as JSON.

@@ -43,6 +43,7 @@ pub struct Run {
 struct Forms {
     sse: OnceLock<Rendered>,
     deflated: OnceLock<Rendered>,
+    newest: OnceLock<Arc<Run>>,
 }
 
 /// Another form than frames.
@@ -88,6 +89,28 @@ impl Run {
             topic,
             forms: OnceLock::new(),
         }
+    }
+
+    /// Its newest event alone, which says that the others were skipped: for who wants no more of them.
+    /// Made once, shared by all.
+    pub fn newest(&self) -> &Arc<Self> {
+        self.forms().newest.get_or_init(|| {
+            let (index, skipped) = (self.events() - 1, self.events() as u64 - 1);
+            let event = self.frames.get(self.start_of(index)..).unwrap_or_default();
+            self.alone(|out| frame::skipping(out, event, skipped))
+        })
+    }
+
+    /// One that [`newest`](Self::newest) has made, with another number of events that were skipped.
+    pub fn skipping(&self, skipped: u64) -> Arc<Self> {
+        self.alone(|out| frame::skipping_other(out, &self.frames, skipped))
+    }
+
+    fn alone(&self, append: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        let mut frames = Vec::new();
+        append(&mut frames);
+        let (seq, topic) = (self.last_seq(), Arc::clone(&self.topic));
+        Arc::new(Self::new(frames, &[], seq, self.read_at, topic))
     }
 
     /// Events in this run: at least 1.

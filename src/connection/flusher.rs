@@ -268,6 +268,20 @@ fn fill(local: &Local, connection: &Connection, first: usize, segments: &mut Vec
                 let (start, live) = (run.start_of(skip), run.events() - skip);
                 taken = add(segments, Segment::Events { run, start, live });
             }
+            Next::Newest(place) => {
+                let Some((run, lost)) = ring.take_newest(place, local.elapsed_us()) else {
+                    continue;
+                };
+                notify(local, connection, lost, segments);
+                if is_plain {
+                    let (start, live) = (0, 1);
+                    taken = add(segments, Segment::Events { run, start, live });
+                } else {
+                    connection.render(local, &run, 0, true, |part| {
+                        taken = add(segments, part);
+                    });
+                }
+            }
         }
     }
 }

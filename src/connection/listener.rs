@@ -17,6 +17,7 @@ use super::session::Admission;
 use super::{Connection, Phase};
 use crate::broker::request::{Replay, Request};
 use crate::protocol::names::TopicName;
+use crate::protocol::policy::Policy;
 
 /// The task of one stream.
 #[derive(Debug)]
@@ -28,12 +29,14 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// The task of `connection`, which wants `topics`; of none, it ends at once.
+    /// The task of `connection`, which wants `topics`, all by one policy; of none, it ends at
+    /// once.
     pub(crate) fn new(
         local: Rc<Local>,
         admission: Admission,
         connection: Rc<Connection>,
         topics: Vec<(TopicName<'static>, Replay)>,
+        policy: Policy,
     ) -> Self {
         let mut flow = Flow::new(Rc::clone(&local), Rc::clone(&connection));
         connection.is_paused.set(false);
@@ -51,6 +54,7 @@ impl Listener {
                     subscriber: connection.id,
                     topic: topic.into(),
                     replay,
+                    policy,
                     // One piece of the past waits for a connection.
                     is_inline: is_one,
                     request_id: None,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::Connection;
+use super::policies::Rests;
 use super::timers::{Tick, Timers, ticks};
 use crate::broker::inbox::Bell;
 use crate::broker::ring::RingLimits;
@@ -51,6 +52,7 @@ pub struct Local {
     /// Places in the core's table of connections that have ended.
     ended: RefCell<Vec<u32>>,
     pub(crate) timers: RefCell<Timers>,
+    pub(crate) rests: Rests,
     /// Bytes that may still be read in this round.
     round_bytes: Cell<usize>,
     /// Bytes of replies and of input that connections keep.
@@ -86,6 +88,7 @@ impl Local {
             ready: RefCell::default(),
             ended: RefCell::default(),
             timers: RefCell::new(Timers::new()),
+            rests: Rests::default(),
             round_bytes: Cell::new(ROUND_BYTES_MAX),
             replies: Cell::new(0),
             input: Cell::new(0),
@@ -124,6 +127,11 @@ impl Local {
     /// Since the start of the process.
     pub(crate) fn elapsed(&self) -> Duration {
         self.process.started.elapsed()
+    }
+
+    /// Microseconds since the start of the process.
+    pub(crate) fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Milliseconds since the start of the process.

@@ -26,6 +26,7 @@ pub mod local;
 mod outgoing;
 pub(crate) mod pace;
 mod patterns;
+mod policies;
 pub mod reader;
 mod rights;
 mod secure;
@@ -114,6 +115,8 @@ pub(crate) struct Connection {
     /// The task's waker.
     waker: RefCell<Option<Waker>>,
     phase: Cell<Phase>,
+    /// It takes events, and all of them: no subscription has a policy.
+    takes_all: Cell<bool>,
     is_authenticated: Cell<bool>,
     /// What it may do once it is authenticated.
     grant: RefCell<Grant>,
@@ -175,6 +178,7 @@ impl Connection {
             figures: Figures::new(newcomer.address, local.elapsed()),
             waker: RefCell::default(),
             phase: Cell::new(Phase::Open),
+            takes_all: Cell::new(true),
             is_authenticated: Cell::new(newcomer.grant.is_some()),
             grant: RefCell::new(newcomer.grant.unwrap_or(Grant::Everything)),
             is_ready: Cell::new(false),
@@ -237,7 +241,7 @@ impl Connection {
     /// Its task has ended, by itself or by a panic: nothing of it stays behind.
     fn over(&self, local: &Local) {
         self.remember(local);
-        self.phase.set(Phase::Ended);
+        self.go_to(Phase::Ended);
         self.forget_subscriptions(local);
         let unsent = self.unsent.borrow_mut().take();
         let live = unsent.map_or(0, |unsent| unsent.live());
@@ -278,18 +282,23 @@ impl Connection {
 
     /// (8) Pushes live events on the ring. False if the connection takes none any more.
     pub(crate) fn push(self: &Rc<Self>, local: &Local, run: &Arc<Run>, ends_slow: bool) -> bool {
-        if self.is_over() {
-            return false;
+        if !self.takes_all.get() {
+            return self.push_by_policy(local, run, ends_slow);
         }
         let dropped = self.ring.borrow_mut().push(run, local.ring_limits);
+        self.count_dropped(dropped, ends_slow);
+        local.make_ready(self);
+        true
+    }
+
+    /// Events fell out of the ring, and that ends the connection if it `ends_slow`.
+    fn count_dropped(&self, dropped: u64, ends_slow: bool) {
         if dropped > 0 {
             self.figures.dropped(dropped);
             if ends_slow {
                 self.has_overflowed.set(true);
             }
         }
-        local.make_ready(self);
-        true
     }
 
     /// Bytes of events that wait, if any of them can fall out.
@@ -301,11 +310,8 @@ impl Connection {
     pub(crate) fn give_way(self: &Rc<Self>, local: &Local) {
         let dropped = self.ring.borrow_mut().drop_half();
         if dropped > 0 {
-            self.figures.dropped(dropped);
             let policy = local.config().slow_consumer_policy;
-            if policy == SlowConsumerPolicy::Disconnect {
-                self.has_overflowed.set(true);
-            }
+            self.count_dropped(dropped, policy == SlowConsumerPolicy::Disconnect);
             local.make_ready(self);
         }
     }
@@ -337,6 +343,7 @@ impl Connection {
             Said::Pattern(part) => return self.take_part(local, *part, ts),
             said => said,
         };
+        self.note_policy(&said);
         self.note(local, &said);
         self.mind(local, &said);
         self.stream_answered(local, &said);
@@ -407,9 +414,15 @@ impl Connection {
     /// Closes with 1001 once everything that waits is written.
     pub(crate) fn leave(self: &Rc<Self>, local: &Local) {
         if self.phase.get() == Phase::Open {
-            self.phase.set(Phase::Leaving);
+            self.go_to(Phase::Leaving);
+            self.ring.borrow_mut().end_every_newest();
             local.make_ready(self);
         }
+    }
+
+    fn go_to(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.note_what_it_takes();
     }
 
     /// Says what is wrong, and closes with 1008.
@@ -438,7 +451,7 @@ impl Connection {
             return;
         }
         self.note_end(local, code.unwrap_or(CloseCode::NONE), reason);
-        self.phase.set(Phase::Closing);
+        self.go_to(Phase::Closing);
         self.until.set(local.after(local.config().close_wait));
         self.forget_subscriptions(local);
         self.send(local, |out| self.dialect.close(out, code, reason));
@@ -449,7 +462,7 @@ impl Connection {
     /// Ends without a word: the socket is gone or beyond hope.
     fn end(&self, local: &Local, reason: &str) {
         self.note_end(local, CloseCode::ABNORMAL, reason);
-        self.phase.set(Phase::Ended);
+        self.go_to(Phase::Ended);
         self.wake();
     }
 

@@ -1,4 +1,4 @@
-//! The patterns of one connection.
+//! The patterns of one connection, and what it wants of topics of which it does not want all.
 //!
 //! Every shard has a part in each. So a command about one waits until those before it are answered,
 //! those behind it wait for it, and its answer is made here of what the shards say. A subscribe asks
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::local::Local;
+use super::policies::Policies;
 use super::session::{Acted, Session};
 use super::{Connection, error, hand_in};
 use crate::broker::delivery::{Joined, PatternDone, PatternPart, Refusal, request_id};
@@ -21,6 +22,7 @@ use crate::protocol::answer::Answer;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::command;
 use crate::protocol::names::RequestId;
+use crate::protocol::policy::Policy;
 use crate::protocol::time::Timestamp;
 
 /// What a name of a position takes in the map of them, beside its text.
@@ -31,12 +33,14 @@ const SEEN_BYTES: usize = 64;
 pub(super) struct Patterns {
     list: Vec<Wanted>,
     asking: Option<Asking>,
+    pub(super) policies: Policies,
 }
 
 /// A pattern that the connection has.
 #[derive(Debug)]
 struct Wanted {
     pattern: Arc<Pattern>,
+    policy: Policy,
     /// Shards that have still to take it away, if that is under way.
     leaving: usize,
 }
@@ -47,6 +51,7 @@ struct Asking {
     request_id: Option<Box<str>>,
     pattern: Arc<Pattern>,
     wish: Wish,
+    policy: Policy,
     /// What is to be wished for when the shards have room.
     next: Option<Wish>,
     /// Shards that have still to answer.
@@ -68,9 +73,42 @@ impl Patterns {
         self.list.iter().any(|of| *of.pattern == *pattern)
     }
 
+    /// Whether there is, or is about to be, one of which not every event is wanted.
+    pub(super) fn have_policy(&self) -> bool {
+        let asking = self.asking.iter().map(|asking| asking.policy);
+        let mut policies = self.list.iter().map(|of| of.policy).chain(asking);
+        policies.any(|policy| policy != Policy::All)
+    }
+
+    /// The last that was subscribed to stands last.
+    fn add(&mut self, asking: &Asking) {
+        let leaving = self
+            .list
+            .iter()
+            .position(|of| *of.pattern == *asking.pattern);
+        let leaving = leaving.map_or(0, |at| self.list.remove(at).leaving);
+        self.list.push(Wanted {
+            pattern: Arc::clone(&asking.pattern),
+            policy: asking.policy,
+            leaving,
+        });
+    }
+
+    /// What is wanted of `topic`, if one of them means it.
+    pub(super) fn policy_of(&self, topic: &str) -> Policy {
+        let asking = self.asking.iter();
+        let asking = asking.filter(|asking| matches!(asking.wish, Wish::Join { .. }));
+        let asking = asking.map(|asking| (&asking.pattern, asking.policy));
+        let list = self.list.iter().rev().map(|of| (&of.pattern, of.policy));
+        let mut means = asking
+            .chain(list)
+            .filter(|(pattern, _)| pattern.matches(topic));
+        means.next().map_or(Policy::All, |(_, policy)| policy)
+    }
+
     fn remove(&mut self, pattern: &Pattern) {
         if let Some(at) = self.list.iter().position(|of| *of.pattern == *pattern) {
-            self.list.swap_remove(at);
+            self.list.remove(at);
         }
     }
 
@@ -86,7 +124,7 @@ impl Session {
         &mut self,
         request_id: Option<RequestId<'_>>,
         pattern: Pattern,
-        past: command::Past,
+        (past, policy): (command::Past, Policy),
         wants_positions: bool,
     ) -> Acted {
         if let Some(denial) = self.connection.denial_of_pattern(&pattern) {
@@ -110,7 +148,7 @@ impl Session {
             past,
             wants_positions,
         });
-        self.ask_all_shards(request_id, pattern, wish, next, bytes)
+        self.ask_all_shards(request_id, (pattern, policy), wish, next, bytes)
     }
 
     pub(super) fn unsubscribe_pattern(
@@ -122,13 +160,13 @@ impl Session {
             return Acted::MustWait;
         }
         let wish = Wish::Leave(Leaving::Asked);
-        self.ask_all_shards(request_id, pattern, wish, None, 0)
+        self.ask_all_shards(request_id, (pattern, Policy::All), wish, None, 0)
     }
 
     fn ask_all_shards(
         &mut self,
         request_id: Option<RequestId<'_>>,
-        pattern: Pattern,
+        (pattern, policy): (Pattern, Policy),
         wish: Wish,
         next: Option<Wish>,
         bytes: usize,
@@ -137,6 +175,7 @@ impl Session {
             request_id: request_id.map(|id| id.as_json().into()),
             pattern: Arc::new(pattern),
             wish,
+            policy,
             next,
             missing: self.local.process.broker.inboxes().len(),
             counted: 0,
@@ -225,7 +264,7 @@ impl Asking {
 
 impl Connection {
     /// Who has none pays for a pointer.
-    fn with_patterns<R>(&self, use_them: impl FnOnce(&mut Patterns) -> R) -> R {
+    pub(super) fn with_patterns<R>(&self, use_them: impl FnOnce(&mut Patterns) -> R) -> R {
         let mut patterns = self.patterns.borrow_mut();
         let patterns = patterns.get_or_insert_with(Box::default);
         use_them(patterns)
@@ -276,11 +315,15 @@ impl Connection {
             let in_flight = self.in_flight.get();
             let shards = u32::try_from(inboxes.len()).unwrap_or(u32::MAX);
             self.in_flight.set(in_flight.saturating_add(shards));
-            self.ring.borrow_mut().hold();
-            for inbox in inboxes {
-                hand_in(inbox, asking.request(self));
-            }
+            let requests = inboxes.iter().map(|inbox| (inbox, asking.request(self)));
+            let requests: Vec<_> = requests.collect();
             self.with_patterns(|of| of.asking = Some(asking));
+            // From the first event on, which may come before the last shard has joined.
+            self.note_policies_of_patterns();
+            self.ring.borrow_mut().hold();
+            for (inbox, request) in requests {
+                hand_in(inbox, request);
+            }
             return;
         }
         let before = self.subscriptions();
@@ -291,19 +334,12 @@ impl Connection {
                 |out| asking.acknowledge(|answer| self.dialect.encode(out, answer, ts)),
                 replays,
             );
-            self.with_patterns(|of| {
-                if !of.has(&asking.pattern) {
-                    let pattern = Arc::clone(&asking.pattern);
-                    of.list.push(Wanted {
-                        pattern,
-                        leaving: 0,
-                    });
-                }
-            });
+            self.with_patterns(|of| of.add(&asking));
         } else {
+            self.with_patterns(|of| of.remove(&asking.pattern));
+            self.note_policies_of_patterns();
             asking
                 .acknowledge(|answer| self.send(local, |out| self.dialect.encode(out, answer, ts)));
-            self.with_patterns(|of| of.remove(&asking.pattern));
         }
         self.note_subscriptions(local, before);
         self.give_back(local, 0, asking.bytes);
@@ -351,6 +387,7 @@ impl Connection {
             return;
         }
         self.note_subscriptions(local, before);
+        self.note_policies_of_patterns();
         let mut ring = self.ring.borrow_mut();
         ring.end_replays(|topic| self.is_forbidden(topic));
         drop(ring);

@@ -14,6 +14,7 @@ use crate::protocol::answer::Answer;
 use crate::protocol::codes::{CloseCode, ErrorCode};
 use crate::protocol::command::{self, BadCommand, Command};
 use crate::protocol::names::RequestId;
+use crate::protocol::policy::Policy;
 use crate::protocol::websocket::decoder::Message;
 use crate::protocol::websocket::frame;
 use crate::seats::Seat;
@@ -180,7 +181,8 @@ impl Session {
                 request_id,
                 topic,
                 replay,
-            }) => self.subscribe(request_id, &topic, replay),
+                policy,
+            }) => self.subscribe(request_id, &topic, replay, policy),
             Ok(Command::Unsubscribe { request_id, topic }) => {
                 let subscriber = self.connection.id;
                 self.ask(&topic, |topic| Request::Unsubscribe {
@@ -193,8 +195,9 @@ impl Session {
                 request_id,
                 pattern,
                 past,
+                policy,
                 wants_positions,
-            }) => self.subscribe_pattern(request_id, pattern, past, wants_positions),
+            }) => self.subscribe_pattern(request_id, pattern, (past, policy), wants_positions),
             Ok(Command::UnsubscribePattern {
                 request_id,
                 pattern,
@@ -255,6 +258,7 @@ impl Session {
         request_id: Option<RequestId<'_>>,
         topic: &str,
         replay: command::Replay<'_>,
+        policy: Policy,
     ) -> Acted {
         let connection = &self.connection;
         if let Some(denial) = connection.denial(Right::Subscribe, topic) {
@@ -281,6 +285,7 @@ impl Session {
             subscriber,
             topic,
             replay,
+            policy,
             is_inline,
             request_id: owned(request_id),
         })

@@ -37,6 +37,7 @@ use crate::connection::timers::{TICK, Tick};
 use crate::connection::{Connection, Newcomer};
 use crate::process::Process;
 use crate::protocol::names::TopicName;
+use crate::protocol::policy::Policy;
 use crate::wire::Arrival;
 use mailbox::{Letter, Mailbox};
 use relief::Relief;
@@ -122,9 +123,16 @@ impl Core {
         admission: Admission,
         newcomer: Newcomer,
         topics: Vec<(TopicName<'static>, Replay)>,
+        policy: Policy,
     ) -> Listener {
         let connection = self.welcome(newcomer);
-        Listener::new(Rc::clone(&self.local), admission, connection, topics)
+        Listener::new(
+            Rc::clone(&self.local),
+            admission,
+            connection,
+            topics,
+            policy,
+        )
     }
 
     fn welcome(&self, newcomer: Newcomer) -> Rc<Connection> {
@@ -274,6 +282,20 @@ impl Core {
             && let Some(finished) = self.finished.borrow_mut().take()
         {
             finished.send(()).ok();
+        }
+    }
+
+    /// Lets events go that were held back, each at its time, for ever.
+    pub async fn release(self: Rc<Self>) {
+        loop {
+            let started = self.local.process.started;
+            let (connection, place) = self.local.rests.next(started).await;
+            let local = &self.local;
+            self.table
+                .with(connection, |connection| connection.has_rested(local, place));
+            if local.has_ready() {
+                local.ring();
+            }
         }
     }
 

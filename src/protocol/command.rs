@@ -12,6 +12,7 @@ use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
 use super::fields::{self, Fields, FieldsError, Message};
 use super::json;
 use super::names::{RequestId, TopicName};
+use super::policy::Policy;
 use crate::pattern::{self, Pattern};
 
 /// What a client asks for.
@@ -32,6 +33,8 @@ pub enum Command<'a> {
         topic: TopicName<'a>,
         /// What to send of the past.
         replay: Replay<'a>,
+        /// What to send of what is to come.
+        policy: Policy,
     },
     /// Receive no more events of a topic.
     Unsubscribe {
@@ -48,6 +51,8 @@ pub enum Command<'a> {
         pattern: Pattern,
         /// What to send of their past.
         past: Past,
+        /// What to send of what is to come.
+        policy: Policy,
         /// The reply is to say where live events begin in each of them.
         wants_positions: bool,
     },
@@ -185,22 +190,26 @@ fn interpret<'a>(
 ) -> Result<Command<'a>, Text> {
     match kind(fields.kind)?.as_ref() {
         "publish" => publish(fields, request_id, payload_depth_max).map(Command::Publish),
-        "subscribe" => match target(fields.topic)? {
-            Target::Topic(topic) => Ok(Command::Subscribe {
-                request_id,
-                topic,
-                replay: replay(fields)?,
-            }),
-            Target::Pattern(pattern) => {
-                let positions = fields::positions(text);
-                Ok(Command::SubscribePattern {
+        "subscribe" => {
+            let target = target(fields.topic)?;
+            let asked = fields::Asked::read(text);
+            let policy = policy(&asked)?;
+            match target {
+                Target::Topic(topic) => Ok(Command::Subscribe {
+                    request_id,
+                    topic,
+                    replay: replay(fields)?,
+                    policy,
+                }),
+                Target::Pattern(pattern) => Ok(Command::SubscribePattern {
                     request_id,
                     pattern,
-                    past: past(fields, positions)?,
-                    wants_positions: wants_positions(positions)?,
-                })
+                    past: past(fields, asked.positions)?,
+                    policy,
+                    wants_positions: wants_positions(asked.positions)?,
+                }),
             }
-        },
+        }
         "unsubscribe" => match target(fields.topic)? {
             Target::Topic(topic) => Ok(Command::Unsubscribe { request_id, topic }),
             Target::Pattern(pattern) => Ok(Command::UnsubscribePattern {
@@ -340,6 +349,14 @@ fn wants_positions(json: Option<&str>) -> Result<bool, Text> {
         Some(json) if json.starts_with('{') => Ok(true),
         Some(_) => Err("positions must be an object, true or false".into()),
     }
+}
+
+fn policy(asked: &fields::Asked<'_>) -> Result<Policy, Text> {
+    // What is no string is no policy that there is.
+    let policy = asked
+        .policy
+        .map(|json| fields::string(json).unwrap_or_default());
+    Ok(Policy::parse(policy.as_deref(), asked.max_rate)?)
 }
 
 fn ack(json: Option<&str>) -> Result<bool, Text> {

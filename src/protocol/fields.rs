@@ -53,17 +53,22 @@ impl<'a> Since<'a> {
     }
 }
 
-/// The field of a command that only a subscribe to a pattern has, raw JSON. `None` if it is absent or
-/// `null`. It is looked for in a pass of its own, so that publishes do not pay for it; `text` is a
-/// command that was read before.
-pub(super) fn positions(text: &str) -> Option<&str> {
-    // From bytes: what reads text is made for publishes, and shared it would be inlined no more.
-    let AskedPositions(positions) = serde_json::from_slice(text.as_bytes()).ok()?;
-    positions.and_then(not_null)
+/// The fields of a command that only a subscribe has, raw JSON. `None` is absent or `null`.
+#[derive(Debug, Default)]
+pub(super) struct Asked<'a> {
+    pub(super) positions: Option<&'a str>,
+    pub(super) policy: Option<&'a str>,
+    pub(super) max_rate: Option<&'a str>,
 }
 
-#[derive(Debug)]
-struct AskedPositions<'a>(Option<&'a RawValue>);
+impl<'a> Asked<'a> {
+    /// Looks for them in a pass of its own, so that publishes do not pay for it; `text` is a command
+    /// that was read before.
+    pub(super) fn read(text: &'a str) -> Self {
+        // From bytes: what reads text is made for publishes, and shared it would be inlined no more.
+        serde_json::from_slice(text.as_bytes()).unwrap_or_default()
+    }
+}
 
 /// The `positions` of a subscribe, each still raw JSON. What is `null` is absent.
 #[derive(Debug)]
@@ -279,54 +284,69 @@ impl<'de> Visitor<'de> for SinceVisitor {
     }
 }
 
-/// Whether the name of a field is `positions`.
-struct IsPositions(bool);
+/// The name of a field that only a subscribe has.
+enum AskedName {
+    Positions,
+    Policy,
+    MaxRate,
+    Other,
+}
 
-impl<'de> Deserialize<'de> for IsPositions {
+impl<'de> Deserialize<'de> for AskedName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(IsPositionsVisitor)
+        deserializer.deserialize_bytes(AskedNameVisitor)
     }
 }
 
-struct IsPositionsVisitor;
+struct AskedNameVisitor;
 
-impl Visitor<'_> for IsPositionsVisitor {
-    type Value = IsPositions;
+impl Visitor<'_> for AskedNameVisitor {
+    type Value = AskedName;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a field name")
     }
 
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<IsPositions, E> {
-        Ok(IsPositions(name == b"positions"))
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<AskedName, E> {
+        Ok(match name {
+            b"positions" => AskedName::Positions,
+            b"policy" => AskedName::Policy,
+            b"max_rate" => AskedName::MaxRate,
+            _ => AskedName::Other,
+        })
     }
 }
 
-struct AskedPositionsVisitor;
+struct AskedVisitor;
 
-impl<'de> Deserialize<'de> for AskedPositions<'de> {
+impl<'de> Deserialize<'de> for Asked<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(AskedPositionsVisitor)
+        deserializer.deserialize_map(AskedVisitor)
     }
 }
 
-impl<'de> Visitor<'de> for AskedPositionsVisitor {
-    type Value = AskedPositions<'de>;
+impl<'de> Visitor<'de> for AskedVisitor {
+    type Value = Asked<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a command")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut positions = None;
-        while let Some(IsPositions(is_it)) = map.next_key()? {
-            if is_it {
-                positions = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
+        let mut asked = Asked::default();
+        while let Some(name) = map.next_key()? {
+            let field = match name {
+                AskedName::Positions => &mut asked.positions,
+                AskedName::Policy => &mut asked.policy,
+                AskedName::MaxRate => &mut asked.max_rate,
+                AskedName::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            *field = not_null(map.next_value()?);
         }
-        Ok(AskedPositions(positions))
+        Ok(asked)
     }
 }
 

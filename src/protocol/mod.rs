@@ -19,4 +19,5 @@ pub mod time;
 pub mod codes;
 pub mod json;
 pub mod names;
+pub mod policy;
 pub mod post;

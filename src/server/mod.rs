@@ -320,7 +320,8 @@ fn serve(
     lobby: &Arc<Lobby>,
 ) {
     LocalSet::new().block_on(runtime, async {
-        let tending = tokio::task::spawn_local(Rc::clone(core).tend());
+        let (tending, releasing) = (Rc::clone(core).tend(), Rc::clone(core).release());
+        let tending = tokio::task::spawn_local(async { tokio::join!(tending, releasing) });
         tokio::task::spawn_local(async move {
             drop(tending.await);
             // A task that panics is gone without a word; without its clock a core is of no use.

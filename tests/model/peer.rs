@@ -90,6 +90,7 @@ impl Peer {
                     let live = frames(run.frames()).into_iter().skip(skip);
                     self.written.extend(live.map(Wire::Live));
                 }
+                Next::Newest(_) => unreachable!("every subscription here wants all events"),
                 Next::Nothing => break,
             }
         }

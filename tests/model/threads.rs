@@ -15,6 +15,7 @@ use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::request::{Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
 use shardcast::metrics::ShardCounters;
+use shardcast::protocol::policy::Policy;
 use shardcast::protocol::time::{Moment, Timestamp};
 use tokio::sync::oneshot;
 
@@ -113,6 +114,7 @@ impl Home<'_> {
                 subscriber,
                 topic: topic.into(),
                 replay: Replay::Last(self.random.below(4) as u64),
+                policy: Policy::All,
                 is_inline: self.random.one_in(2),
                 request_id: None,
             }

@@ -13,6 +13,7 @@ use shardcast::broker::directory::TopicEntry;
 use shardcast::broker::inbox::{Bell, Inbox};
 use shardcast::broker::request::{Created, Publishes, Replay, Request};
 use shardcast::broker::shard::{Shard, ShardLimits};
+use shardcast::protocol::policy::Policy;
 use shardcast::protocol::time::{Moment, Timestamp};
 use tokio::sync::oneshot;
 
@@ -199,6 +200,7 @@ impl World {
             subscriber: self.peers[who].id,
             topic: topic.into(),
             replay,
+            policy: Policy::All,
             is_inline: self.random.one_in(2),
             request_id: Some(format!("\"{request_id}\"").into()),
         };

@@ -12,15 +12,22 @@
 //! shard piece by piece, and only when the socket has room for the next. An answer that several
 //! shards make together has its place held until it is made, and all that comes later waits behind:
 //! live events then have a bound in bytes alone, since nobody has been slow.
+//!
+//! Of a topic of which the newest event alone is wanted one waits, in a [`Place`] of its own beside the
+//! queue. Its turn stands among the replies.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
 mod cursor;
+mod newest;
 
 use cursor::Cursor;
+use newest::Newest;
+pub use newest::{Place, Replaced};
 
 use super::directory::TopicEntry;
 use super::history::Kept;
@@ -53,6 +60,8 @@ pub enum Next {
     Replay(Piece),
     /// The next piece of a replay is to be asked for. What comes after it waits until then.
     Fetch(Fetch),
+    /// What waits in a place, by [`Ring::take_newest`].
+    Newest(Place),
     /// Live events.
     Events {
         /// The run.
@@ -106,6 +115,8 @@ enum Said {
     Replay(Box<Cursor>),
     /// The place of an answer that is still being made, and what is known of it, in bytes.
     Held(usize),
+    /// The turn of the newest event of a topic.
+    Newest(Place),
 }
 
 /// See the module.
@@ -115,6 +126,9 @@ pub struct Ring {
     front: Option<(Arc<Run>, usize)>,
     /// The runs behind it. Made when there is a second one: most subscribers never have any.
     runs: Option<Box<ArrayQueue<Arc<Run>>>>,
+    /// Made for the first event that may be replaced.
+    newest: Option<Box<Newest>>,
+    /// Of all events that wait.
     run_bytes: usize,
     /// Replies and replays, each with the number of events that came before it.
     said: VecDeque<(u64, Said)>,
@@ -195,9 +209,111 @@ impl Ring {
     }
 
     fn drop_runs(&mut self, bytes_max: usize) {
-        while self.run_bytes > bytes_max && self.runs.as_ref().is_some_and(|runs| !runs.is_empty())
+        while self.run_bytes > bytes_max {
+            if self.has_second() {
+                self.drop_front();
+            } else if !self.drop_newest() {
+                return;
+            }
+        }
+    }
+
+    /// Adds `run` to a ring in which events may wait that can be replaced: as [`push`](Self::push), which
+    /// does not look for those.
+    pub fn push_beside(&mut self, run: &Arc<Run>, limits: RingLimits) -> u64 {
+        let dropped = self.push(run, limits);
+        let lost_before = self.lost;
+        self.drop_runs(limits.bytes_max);
+        dropped + self.lost - lost_before
+    }
+
+    fn has_second(&self) -> bool {
+        self.runs.as_ref().is_some_and(|runs| !runs.is_empty())
+    }
+
+    /// Adds the newest event of `run`, which came at `now` in microseconds, in the place of the one that
+    /// waits; at most `max_rate` of them are to leave in a second. Beyond `limits` others fall out, or
+    /// it does, if all others are held back.
+    pub fn push_newest(
+        &mut self,
+        run: &Arc<Run>,
+        max_rate: Option<NonZeroU16>,
+        now: u64,
+        limits: RingLimits,
+    ) -> Replaced {
+        let newest = self.newest.get_or_insert_default();
+        let put = newest.put(run, max_rate, now);
+        let place = Place::of(run.topic());
+        self.run_bytes = (self.run_bytes + put.more).saturating_sub(put.less);
+        if put.is_due {
+            self.said.push_back((self.came, Said::Newest(place)));
+        }
+        let mut replaced = put.replaced;
+        if self.run_bytes > limits.bytes_max {
+            let lost_before = self.lost;
+            self.drop_runs(limits.bytes_max);
+            if self.run_bytes > limits.bytes_max && self.events() > 1 {
+                self.drop_out_of(place);
+            }
+            replaced.dropped = self.lost - lost_before;
+        }
+        replaced
+    }
+
+    /// Lets the oldest event that may be replaced fall out, if others wait beside it.
+    fn drop_newest(&mut self) -> bool {
+        let is_turn = |(_, said): &(u64, Said)| matches!(said, Said::Newest(_));
+        if self.events() > 1
+            && let Some(at) = self.said.iter().position(is_turn)
+            && let Some((_, Said::Newest(place))) = self.said.remove(at)
         {
-            self.drop_front();
+            self.drop_out_of(place);
+            return true;
+        }
+        false
+    }
+
+    fn drop_out_of(&mut self, place: Place) {
+        let event = self.newest.as_mut().and_then(|newest| newest.let_go(place));
+        if let Some(event) = event {
+            event.topic().count_dropped(1);
+            self.run_bytes = self.run_bytes.saturating_sub(event.bytes());
+            self.lost += 1;
+        }
+    }
+
+    /// Takes what waits in `place`, whose turn has come at `now` in microseconds: the event, and how
+    /// many were lost since one was taken.
+    pub fn take_newest(&mut self, place: Place, now: u64) -> Option<(Arc<Run>, u64)> {
+        let (event, bytes) = self.newest.as_mut()?.take(place, now)?;
+        self.run_bytes = self.run_bytes.saturating_sub(bytes);
+        Some((event, std::mem::take(&mut self.lost)))
+    }
+
+    /// A place has rested: what waits in it takes its turn.
+    pub fn is_rested(&mut self, place: Place) {
+        if self
+            .newest
+            .as_mut()
+            .is_some_and(|newest| newest.is_rested(place))
+        {
+            self.said.push_back((self.came, Said::Newest(place)));
+        }
+    }
+
+    /// No event of `topic` may be replaced any more. What waits takes its turn.
+    pub fn end_newest(&mut self, topic: &TopicEntry) {
+        let place = Place::of(topic);
+        if self.newest.as_mut().is_some_and(|newest| newest.end(place)) {
+            self.said.push_back((self.came, Said::Newest(place)));
+        }
+    }
+
+    /// The same for all topics.
+    pub fn end_every_newest(&mut self) {
+        let due = self.newest.as_mut().map(|newest| newest.end_all());
+        for place in due.into_iter().flatten() {
+            self.said.push_back((self.came, Said::Newest(place)));
         }
     }
 
@@ -221,8 +337,8 @@ impl Ring {
 
     /// Bytes of runs that wait, if any of them can fall out: the newest always stays.
     pub fn lag_bytes(&self) -> usize {
-        let has_second = self.runs.as_ref().is_some_and(|runs| !runs.is_empty());
-        if has_second { self.run_bytes } else { 0 }
+        let has_more = self.has_second() || (self.newest.is_some() && self.events() > 1);
+        if has_more { self.run_bytes } else { 0 }
     }
 
     /// Lets the oldest runs fall out until half of their bytes are left: for when memory is short.
@@ -337,12 +453,21 @@ impl Ring {
 
     /// Events that wait.
     pub fn events(&self) -> u64 {
-        self.came - self.left
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.events);
+        self.came - self.left + newest
     }
 
     /// When the oldest event that waits was read.
     pub fn oldest(&self) -> Option<Moment> {
-        self.front.as_ref().map(|(run, _)| run.read_at())
+        if let Some((run, _)) = &self.front {
+            return Some(run.read_at());
+        }
+        let newest = self.newest.as_ref()?;
+        let mut turns = self.said.iter().filter_map(|(_, said)| match said {
+            Said::Newest(place) => newest.peek(*place),
+            _ => None,
+        });
+        turns.next().map(|run| run.read_at())
     }
 
     /// Takes what is next.
@@ -365,6 +490,7 @@ impl Ring {
     fn take_said(&mut self) -> Next {
         let next = match self.said.front_mut() {
             None | Some((_, Said::Held(_))) => return Next::Nothing,
+            Some((_, Said::Newest(place))) => Next::Newest(*place),
             Some((_, Said::Replies(frames))) => {
                 self.reply_bytes -= frames.len();
                 Next::Replies(std::mem::take(frames))
@@ -397,7 +523,7 @@ impl Ring {
     pub fn is_ready(&self) -> bool {
         match self.said.front() {
             Some((after, said)) if *after <= self.left => match said {
-                Said::Replies(_) => true,
+                Said::Replies(_) | Said::Newest(_) => true,
                 Said::Replay(cursor) => cursor.is_ready(),
                 Said::Held(_) => false,
             },
@@ -413,7 +539,8 @@ impl Ring {
     /// Gives up events and replays; replies stay. Returns the events that waited, and those lost
     /// without an announcement.
     pub fn give_up_events(&mut self) -> (u64, u64) {
-        let given_up = (self.came - self.left, std::mem::take(&mut self.lost));
+        let given_up = (self.events(), std::mem::take(&mut self.lost));
+        self.newest = None;
         self.front = None;
         self.runs = None;
         self.run_bytes = 0;
@@ -422,7 +549,7 @@ impl Ring {
             .retain(|(_, said)| matches!(said, Said::Replies(_)));
         let replies = self.said.iter().map(|(_, said)| match said {
             Said::Replies(frames) => frames.len(),
-            Said::Replay(_) | Said::Held(_) => 0,
+            Said::Replay(_) | Said::Held(_) | Said::Newest(_) => 0,
         });
         self.reply_bytes = replies.sum();
         given_up

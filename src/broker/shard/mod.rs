@@ -33,6 +33,7 @@ use super::table::{Shared, Slot, Table};
 use super::topic::Accepted;
 use crate::budget::{Booked, Kind};
 use crate::protocol::names::TopicName;
+use crate::protocol::policy::Policy;
 use crate::protocol::time::Timestamp;
 
 /// The limits that a shard keeps.
@@ -234,10 +235,12 @@ impl Shard {
                 subscriber,
                 topic,
                 replay,
+                policy,
                 is_inline,
                 request_id,
             } => {
-                let said = self.subscribe(subscriber, topic, &replay, is_inline, request_id);
+                let wanted = (&replay, policy);
+                let said = self.subscribe(subscriber, topic, wanted, is_inline, request_id);
                 self.reply(subscriber, ts, said);
             }
             Request::Unsubscribe {
@@ -329,7 +332,7 @@ impl Shard {
         &mut self,
         subscriber: ConnectionId,
         name: Box<str>,
-        replay: &Replay,
+        (replay, policy): (&Replay, Policy),
         is_inline: bool,
         request_id: Option<Box<str>>,
     ) -> Said {
@@ -365,6 +368,7 @@ impl Shard {
             topic: Arc::clone(slot.topic.entry()),
             seq: slot.topic.seq(),
             recovered,
+            policy,
             is_new: change.is_made,
             replay,
         };

@@ -1,3 +1,5 @@
+use std::num::NonZeroU16;
+
 use super::*;
 
 const DEPTH_MAX: usize = 32;
@@ -52,6 +54,7 @@ fn every_command_of_the_contract_is_read() {
                 request_id,
                 topic: topic(),
                 replay: Replay::Last(5),
+                policy: Policy::All,
             },
         ),
         (
@@ -455,6 +458,54 @@ fn raw_control_characters_are_legal_in_no_string() {
     assert!(parse("{\n\t\"type\" :\r\n\"ping\",\"\\n\":1}", DEPTH_MAX).is_ok());
 }
 
+#[test]
+fn a_policy_is_one_of_those_that_there_are() {
+    let policy = |topic: &str, fields: &str| {
+        let text = format!(r#"{{"type":"subscribe","topic":"{topic}"{fields}}}"#);
+        match parse(&text, DEPTH_MAX) {
+            Ok(Command::Subscribe { policy, .. } | Command::SubscribePattern { policy, .. }) => {
+                Ok(policy)
+            }
+            Ok(command) => panic!("{command:?}"),
+            Err(bad) => Err(bad.message),
+        }
+    };
+    let latest = |rate| Policy::Latest {
+        max_rate: NonZeroU16::new(rate),
+    };
+    for topic in ["orders", "orders.*"] {
+        for (fields, wanted) in [
+            ("", Policy::All),
+            (r#","policy":null,"max_rate":null"#, Policy::All),
+            (r#","policy":"latest""#, latest(0)),
+            (r#","pol\u0069cy":"l\u0061test""#, latest(0)),
+            (r#","max_rate":10"#, latest(10)),
+            (
+                r#","max_rate":0,"max_rate":1000,"policy":"latest""#,
+                latest(1000),
+            ),
+            (r#","x":{"policy":"newest"}"#, Policy::All),
+        ] {
+            assert_eq!(policy(topic, fields), Ok(wanted), "{fields}");
+        }
+        for (fields, words) in [
+            (r#","policy":"newest""#, "latest"),
+            (r#","policy":1,"max_rate":1"#, "latest"),
+            (r#","policy":["latest"]"#, "latest"),
+            (r#","policy":"latest","max_rate":0"#, "1 to 1000"),
+            (r#","max_rate":1001"#, "1 to 1000"),
+            (r#","max_rate":-5"#, "1 to 1000"),
+            (r#","max_rate":1.0"#, "1 to 1000"),
+            (r#","max_rate":"5""#, "1 to 1000"),
+            (r#","max_rate":true"#, "1 to 1000"),
+            (r#","max_rate":99999999999999999999"#, "1 to 1000"),
+        ] {
+            let refused = policy(topic, fields).expect_err(fields);
+            assert!(refused.contains(words), "{fields}: {refused}");
+        }
+    }
+}
+
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).expect("a pattern")
 }
@@ -466,6 +517,7 @@ fn a_name_with_wildcards_is_a_pattern_where_one_subscribes() {
         request_id,
         pattern: pattern("orders.*"),
         past,
+        policy: Policy::All,
         wants_positions,
     };
     let seen = |topic: &str, epoch: &str, seq| Seen {

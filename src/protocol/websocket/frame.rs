@@ -132,6 +132,31 @@ pub fn body(frame: &[u8]) -> &[u8] {
     frame.get(header..).unwrap_or_default()
 }
 
+/// Appends an event that [`EventTemplate::encode`] has made, with the number of those that it stands
+/// for beside itself.
+pub fn skipping(out: &mut Vec<u8>, event: &[u8], skipped: u64) {
+    let body = body(event);
+    let open = body.strip_suffix(AFTER_SEQ.as_bytes()).unwrap_or(body);
+    skipping_behind(out, open, skipped);
+}
+
+/// Appends an event that [`skipping`] has made, with another number.
+pub fn skipping_other(out: &mut Vec<u8>, event: &[u8], skipped: u64) {
+    let body = body(event);
+    // What it has appended begins with the last comma of the event.
+    let open = body.iter().rposition(|byte| *byte == b',');
+    skipping_behind(out, &body[..open.unwrap_or(body.len())], skipped);
+}
+
+fn skipping_behind(out: &mut Vec<u8>, open: &[u8], skipped: u64) {
+    text(out, |out| {
+        out.extend_from_slice(open);
+        out.extend_from_slice(BEFORE_SKIPPED.as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(skipped).as_bytes());
+        out.extend_from_slice(AFTER_SEQ.as_bytes());
+    });
+}
+
 /// The part of an event that is the same for every message of a topic.
 #[derive(Clone)]
 pub struct EventTemplate {
@@ -145,6 +170,7 @@ const BEFORE_ID: &str = r#","message":{"id":""#;
 const BEFORE_PAYLOAD: &str = r#"","payload":"#;
 const BEFORE_TS: &str = r#"},"ts":""#;
 const BEFORE_SEQ: &str = r#"","seq":"#;
+const BEFORE_SKIPPED: &str = r#","skipped":"#;
 const AFTER_SEQ: &str = "}";
 
 impl EventTemplate {

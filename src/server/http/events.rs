@@ -30,6 +30,7 @@ use crate::connection::{Entrance, Newcomer};
 use crate::core::Core;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::names::TopicName;
+use crate::protocol::policy::Policy;
 use crate::wire::Wire;
 
 /// Topics of one stream at most. Each event of a stream of several carries its position in all.
@@ -45,6 +46,7 @@ pub(super) struct Stream {
     client_id: Option<Box<str>>,
     grant: Grant,
     topics: Vec<(TopicName<'static>, Replay)>,
+    policy: Policy,
 }
 
 /// Answers a request for events of the topic in its path, or of those in its query.
@@ -106,6 +108,7 @@ pub(super) async fn open(
         client_id: client_id(query),
         grant,
         topics: wanted.names.into_iter().zip(wanted.replays).collect(),
+        policy: wanted.policy,
     };
     let mut answer = Answer::new(AnswerBody::Stream(Box::new(stream)));
     let headers = answer.headers_mut();
@@ -148,6 +151,7 @@ struct Wanted {
     names: Vec<TopicName<'static>>,
     /// One for each.
     replays: Vec<Replay>,
+    policy: Policy,
 }
 
 impl Wanted {
@@ -157,6 +161,7 @@ impl Wanted {
             names.push(name_of(name)?);
         }
         let (mut last, mut positions) = (None, None);
+        let (mut policy, mut max_rate) = (None, None);
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "topic" if path.is_none() => {
@@ -175,6 +180,8 @@ impl Wanted {
                     let number = value.parse().map_err(|_| "last must be a whole number")?;
                     last = Some(number);
                 }
+                "policy" => policy = Some(value),
+                "max_rate" => max_rate = Some(value),
                 "since" => positions = Some(("since", value)),
                 _ => {}
             }
@@ -194,7 +201,11 @@ impl Wanted {
             let replay = last.map_or(Replay::None, Replay::Last);
             vec![replay; names.len()]
         };
-        Ok(Self { names, replays })
+        Ok(Self {
+            names,
+            replays,
+            policy: Policy::parse(policy.as_deref(), max_rate.as_deref())?,
+        })
     }
 }
 
@@ -222,6 +233,7 @@ pub(super) fn begin(core: &Rc<Core>, wire: Wire, answer: Answer) {
         client_id,
         grant,
         topics,
+        policy,
     } = *stream;
     // Who only listens says nothing by which it could be known to live: the kernel hears whether
     // its machine takes the heartbeats.
@@ -239,7 +251,7 @@ pub(super) fn begin(core: &Rc<Core>, wire: Wire, answer: Answer) {
             topics: topics.iter().map(|(name, _)| (**name).into()).collect(),
         },
     };
-    let listener = core.adopt_listener(admission, newcomer, topics);
+    let listener = core.adopt_listener(admission, newcomer, topics, policy);
     tokio::task::spawn_local(listener);
 }
 

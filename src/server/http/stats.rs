@@ -91,13 +91,15 @@ fn memory(core: &Core) -> Memory {
     }
 }
 
-/// Since the start, deleted topics included. `offered = delivered + dropped + discarded + queued`.
+/// Since the start, deleted topics included. `offered = delivered + skipped + dropped + discarded +
+/// queued`.
 /// What was counted since the start, of deleted topics too.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Totals {
     pub(super) messages: u64,
     pub(super) offered: u64,
     pub(super) delivered: u64,
+    pub(super) skipped: u64,
     pub(super) dropped: u64,
     pub(super) discarded: u64,
     pub(super) queued: u64,
@@ -126,6 +128,7 @@ pub(super) fn totals(core: &Core) -> Totals {
     let metrics = &core.process().metrics;
     // What went out is read before what came in, so that nothing seems to be missing.
     let delivered = metrics.core_sum(|core| &core.delivered);
+    let skipped = metrics.core_sum(|core| &core.skipped);
     let discarded = metrics.core_sum(|core| &core.discarded);
     let dropped = metrics.shard_sum(|shard| &shard.dropped);
     let offered = metrics.shard_sum(|shard| &shard.offered);
@@ -133,9 +136,10 @@ pub(super) fn totals(core: &Core) -> Totals {
         messages: metrics.shard_sum(|shard| &shard.accepted),
         offered,
         delivered,
+        skipped,
         dropped,
         discarded,
-        queued: offered.saturating_sub(delivered + dropped + discarded),
+        queued: offered.saturating_sub(delivered + skipped + dropped + discarded),
         bytes_in: metrics.shard_sum(|shard| &shard.bytes_in),
         bytes_out: metrics.shard_sum(|shard| &shard.bytes_out),
         connections: metrics.core_sum(|core| &core.connections),

@@ -51,6 +51,11 @@ impl Figures {
                 totals.delivered,
             ),
             (
+                "events_skipped",
+                "Events replaced by a newer one of their topic, as their subscription wanted it.",
+                totals.skipped,
+            ),
+            (
                 "events_dropped",
                 "Events pushed out of full rings.",
                 totals.dropped,

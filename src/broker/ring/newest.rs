@@ -1,0 +1,205 @@
+//! Events of topics of which a subscription wants the newest alone.
+//!
+//! Each such topic has a place in which one event waits at most: one that comes takes the place of the
+//! one before, and counts it as skipped. A place is *due* when its event stands in the order of the
+//! ring, where it keeps its turn however often it is replaced. One that has sent an event rests, if
+//! there is a rate, and its next event is held back until then.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::super::directory::TopicEntry;
+use super::super::run::Run;
+
+/// Which topic: where its entry lies in memory. A place is given up before its topic is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(usize);
+
+impl Place {
+    /// That of `topic`.
+    pub fn of(topic: &TopicEntry) -> Self {
+        Self(std::ptr::from_ref(topic).addr())
+    }
+}
+
+/// What became of a run of which the newest event was wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Events that will not be sent, because there is a newer one.
+    pub skipped: u64,
+    /// Events that fell out for want of room.
+    pub dropped: u64,
+    /// When [`Ring::is_rested`](super::Ring::is_rested) is to be called for its place, in microseconds.
+    pub rests_until: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    places: AHashMap<Place, Waiting>,
+    /// Places in which an event waits.
+    pub(super) events: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// Nothing waits.
+    #[default]
+    Free,
+    /// An event is held back until the place has rested.
+    Resting,
+    /// An event stands in the order of the ring.
+    Due,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    event: Option<Arc<Run>>,
+    state: State,
+    /// Replaced since an event was taken, and how many of them the event itself tells of.
+    skipped: u64,
+    told: u64,
+    /// No event leaves before that, in microseconds.
+    rested_at: u64,
+    /// From one event to the next, in microseconds.
+    interval: u64,
+    /// The subscription has ended: the place with it, when it is empty.
+    is_over: bool,
+}
+
+/// What a place wants of the ring for an event that has come.
+pub(super) struct Put {
+    pub(super) replaced: Replaced,
+    /// Bytes that wait, more and less than before.
+    pub(super) more: usize,
+    pub(super) less: usize,
+    /// The place is to stand in the order of the ring.
+    pub(super) is_due: bool,
+}
+
+impl Newest {
+    /// Puts the newest event of `run`, which came at `now`, in its place.
+    pub(super) fn put(&mut self, run: &Arc<Run>, max_rate: Option<NonZeroU16>, now: u64) -> Put {
+        let place = self.places.entry(Place::of(run.topic())).or_default();
+        place.is_over = false;
+        place.interval = max_rate.map_or(0, |rate| 1_000_000_u64.div_ceil(rate.get().into()));
+        let event = Arc::clone(run.newest());
+        let (mut skipped, more) = (run.events() as u64 - 1, event.bytes());
+        place.told = skipped;
+        let before = place.event.replace(event);
+        let less = before.as_ref().map_or(0, |before| before.bytes());
+        match before {
+            Some(_) => skipped += 1,
+            None => self.events += 1,
+        }
+        place.skipped += skipped;
+        let (mut is_due, mut rests_until) = (false, None);
+        if place.state == State::Free {
+            is_due = now >= place.rested_at;
+            rests_until = (!is_due).then_some(place.rested_at);
+            place.state = if is_due { State::Due } else { State::Resting };
+        }
+        Put {
+            replaced: Replaced {
+                skipped,
+                dropped: 0,
+                rests_until,
+            },
+            more,
+            less,
+            is_due,
+        }
+    }
+
+    /// Takes the event out of a place whose turn has come at `now`, and its bytes; it says how many
+    /// were skipped.
+    pub(super) fn take(&mut self, place: Place, now: u64) -> Option<(Arc<Run>, usize)> {
+        let waiting = self.places.get_mut(&place)?;
+        let event = waiting.event.take()?;
+        self.events -= 1;
+        waiting.state = State::Free;
+        waiting.rested_at = now + waiting.interval;
+        let skipped = std::mem::take(&mut waiting.skipped);
+        let is_told = waiting.told == skipped;
+        if waiting.interval == 0 || waiting.is_over {
+            self.places.remove(&place);
+        }
+        let bytes = event.bytes();
+        let event = if is_told {
+            event
+        } else {
+            event.skipping(skipped)
+        };
+        Some((event, bytes))
+    }
+
+    /// The event in `place` falls out. If it was due, it has no turn any more.
+    pub(super) fn let_go(&mut self, place: Place) -> Option<Arc<Run>> {
+        let waiting = self.places.get_mut(&place)?;
+        let event = waiting.event.take()?;
+        self.events -= 1;
+        if waiting.state == State::Due {
+            waiting.state = State::Free;
+        }
+        if waiting.is_over {
+            self.places.remove(&place);
+        }
+        Some(event)
+    }
+
+    /// What waits in `place`.
+    pub(super) fn peek(&self, place: Place) -> Option<&Arc<Run>> {
+        self.places.get(&place)?.event.as_ref()
+    }
+
+    /// A place has rested. Whether it is to stand in the order of the ring.
+    pub(super) fn is_rested(&mut self, place: Place) -> bool {
+        let Some(waiting) = self.places.get_mut(&place) else {
+            return false;
+        };
+        waiting.state == State::Resting && waiting.hasten()
+    }
+
+    /// A subscription ends: its place with it, once it is empty. Whether it is to stand in the order of
+    /// the ring.
+    pub(super) fn end(&mut self, place: Place) -> bool {
+        let Some(waiting) = self.places.get_mut(&place) else {
+            return false;
+        };
+        waiting.is_over = true;
+        let is_due = waiting.state == State::Resting && waiting.hasten();
+        if waiting.state == State::Free {
+            self.places.remove(&place);
+        }
+        is_due
+    }
+
+    /// The same for all. Gives those that are to stand in the order of the ring, as they would have
+    /// come.
+    pub(super) fn end_all(&mut self) -> impl Iterator<Item = Place> {
+        let mut due = Vec::new();
+        self.places.retain(|place, waiting| {
+            waiting.is_over = true;
+            if waiting.state == State::Resting && waiting.hasten() {
+                due.push((waiting.rested_at, *place));
+            }
+            waiting.state != State::Free
+        });
+        due.sort_unstable();
+        due.into_iter().map(|(_, place)| place)
+    }
+}
+
+impl Waiting {
+    /// Waits no longer. Whether there is an event to be sent.
+    fn hasten(&mut self) -> bool {
+        let is_due = self.event.is_some();
+        self.state = if is_due { State::Due } else { State::Free };
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests;

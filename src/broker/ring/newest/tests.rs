@@ -1,0 +1,303 @@
+//! Events that may be replaced, at random beside all else that a ring holds, against a plain list.
+
+use std::collections::VecDeque;
+
+use super::super::super::directory::tests::entry;
+use super::super::{Next, Ring, RingLimits};
+use super::*;
+use crate::protocol::time::{Moment, Timestamp};
+use crate::protocol::websocket::frame;
+
+const TOPICS: usize = 4;
+const STEPS: usize = 3000;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).expect("64 bits") % most
+    }
+}
+
+/// Consecutive events of `topic`, up to `last`.
+fn run(topic: &Arc<TopicEntry>, last: u64, events: u64) -> Arc<Run> {
+    let (mut frames, mut ends) = (Vec::new(), Vec::new());
+    let first = last + 1 - events;
+    for seq in first..=last {
+        let ts = Timestamp::from_unix_ms(0);
+        topic.template.encode(&mut frames, "id", "1", ts, seq);
+        ends.push(u32::try_from(frames.len()).expect("small"));
+    }
+    let (read_at, topic) = (Moment::default(), Arc::clone(topic));
+    Arc::new(Run::new(frames, &ends, first, read_at, topic))
+}
+
+fn number(run: &Run, name: &str) -> Option<u64> {
+    let event = serde_json::from_slice::<serde_json::Value>(frame::body(run.frames()));
+    event.expect("JSON")[name].as_u64()
+}
+
+#[derive(Debug, PartialEq)]
+enum Item {
+    /// An event of the last topic, which is wanted whole, and its bytes.
+    Whole(u64, usize),
+    Reply(u8),
+    Turn(usize),
+}
+
+#[derive(Default, Clone)]
+struct Slot {
+    event: Option<(u64, usize)>,
+    skipped: u64,
+    rested_at: u64,
+    interval: u64,
+    is_over: bool,
+}
+
+impl Slot {
+    fn let_go(&mut self) {
+        self.event = None;
+        if self.is_over {
+            *self = Self::default();
+        }
+    }
+}
+
+#[derive(Default)]
+struct Plain {
+    order: VecDeque<Item>,
+    slots: Vec<Slot>,
+    lost: u64,
+}
+
+impl Plain {
+    fn bytes(&self) -> usize {
+        let slots = self.slots.iter().filter_map(|slot| slot.event);
+        let whole = self.order.iter().map(|item| match item {
+            Item::Whole(_, bytes) => *bytes,
+            _ => 0,
+        });
+        slots.map(|(_, bytes)| bytes).sum::<usize>() + whole.sum::<usize>()
+    }
+
+    fn whole(&self) -> usize {
+        let items = self.order.iter();
+        items.filter(|item| matches!(item, Item::Whole(..))).count()
+    }
+
+    fn events(&self) -> usize {
+        self.whole() + self.slots.iter().filter(|of| of.event.is_some()).count()
+    }
+
+    fn is_due(&self, topic: usize) -> bool {
+        self.order.contains(&Item::Turn(topic))
+    }
+
+    fn shrink(&mut self, bytes_max: usize) {
+        while self.bytes() > bytes_max && self.events() > 1 {
+            let falls = |item: &Item| match item {
+                Item::Whole(..) => self.whole() > 1,
+                Item::Turn(_) => self.whole() < 2,
+                Item::Reply(_) => false,
+            };
+            let Some(at) = self.order.iter().position(falls) else {
+                return;
+            };
+            if let Some(Item::Turn(topic)) = self.order.remove(at) {
+                self.slots[topic].let_go();
+            }
+            self.lost += 1;
+        }
+    }
+
+    /// What is held back takes its turn.
+    fn hasten(&mut self, topic: usize) {
+        if self.slots[topic].event.is_some() && !self.is_due(topic) {
+            self.order.push_back(Item::Turn(topic));
+        }
+    }
+}
+
+fn compare(seed: u64) {
+    let mut random = Random(seed);
+    let topics: Vec<_> = (0..TOPICS).map(|n| entry(&format!("t{n}"))).collect();
+    let limits = RingLimits {
+        events_max: 1000,
+        bytes_max: [usize::MAX, 1200, 700][random.below(3)],
+    };
+    let (mut ring, mut now) = (Ring::default(), 0);
+    let mut plain = Plain {
+        slots: vec![Slot::default(); TOPICS],
+        ..Plain::default()
+    };
+    let mut seqs = [0; TOPICS];
+    let mut rests = Vec::new();
+    for step in 0..STEPS {
+        now += random.below(40_000) as u64;
+        let topic = random.below(TOPICS);
+        match random.below(12) {
+            0..6 => {
+                let is_whole = topic == TOPICS - 1;
+                let events = if is_whole {
+                    1
+                } else {
+                    random.below(3) as u64 + 1
+                };
+                seqs[topic] += events;
+                let run = run(&topics[topic], seqs[topic], events);
+                let lost = plain.lost;
+                if is_whole {
+                    plain.order.push_back(Item::Whole(seqs[topic], run.bytes()));
+                    plain.shrink(limits.bytes_max);
+                    assert_eq!(ring.push_beside(&run, limits), plain.lost - lost);
+                    continue;
+                }
+                let rate = NonZeroU16::new([0, 50, 20][random.below(3)]);
+                let slot = &mut plain.slots[topic];
+                slot.is_over = false;
+                slot.interval = rate.map_or(0, |rate| 1_000_000 / u64::from(rate.get()));
+                let skipped = events - 1 + u64::from(slot.event.is_some());
+                slot.skipped += skipped;
+                let waited = slot.event.replace((seqs[topic], run.newest().bytes()));
+                let mut rests_until = None;
+                if waited.is_none() && now >= slot.rested_at {
+                    plain.order.push_back(Item::Turn(topic));
+                } else if waited.is_none() && !rests.contains(&topic) {
+                    rests_until = Some(slot.rested_at);
+                    rests.push(topic);
+                }
+                plain.shrink(limits.bytes_max);
+                if plain.bytes() > limits.bytes_max && plain.events() > 1 {
+                    plain.slots[topic].let_go();
+                    plain.lost += 1;
+                }
+                let replaced = Replaced {
+                    skipped,
+                    dropped: plain.lost - lost,
+                    rests_until,
+                };
+                let pushed = ring.push_newest(&run, rate, now, limits);
+                assert_eq!(pushed, replaced, "seed {seed}, step {step}");
+            }
+            6 => {
+                let byte = u8::try_from(step % 251).expect("a byte");
+                ring.push_replies(|frames| frames.push(byte));
+                plain.order.push_back(Item::Reply(byte));
+            }
+            7..10 => take(&mut ring, &mut plain, &topics, now),
+            10 => {
+                rests.retain(|topic| {
+                    let is_rested = now >= plain.slots[*topic].rested_at;
+                    if is_rested {
+                        ring.is_rested(Place::of(&topics[*topic]));
+                        plain.hasten(*topic);
+                    }
+                    !is_rested
+                });
+            }
+            _ => match random.below(8) {
+                0 => {
+                    ring.end_every_newest();
+                    let mut all: Vec<_> = (0..TOPICS).collect();
+                    all.sort_by_key(|topic| {
+                        (plain.slots[*topic].rested_at, Place::of(&topics[*topic]))
+                    });
+                    all.into_iter().for_each(|topic| plain.hasten(topic));
+                    for slot in &mut plain.slots {
+                        slot.is_over = true;
+                        if slot.event.is_none() {
+                            slot.let_go();
+                        }
+                    }
+                    rests.clear();
+                }
+                1 => {
+                    let waited = (plain.events() as u64, std::mem::take(&mut plain.lost));
+                    assert_eq!(ring.give_up_events(), waited);
+                    plain.order.retain(|item| matches!(item, Item::Reply(_)));
+                    plain.slots.fill(Slot::default());
+                    rests.clear();
+                }
+                _ => {}
+            },
+        }
+        assert_eq!(
+            ring.events(),
+            plain.events() as u64,
+            "seed {seed}, step {step}"
+        );
+        assert_eq!(ring.run_bytes(), plain.bytes(), "seed {seed}, step {step}");
+        assert_eq!(ring.is_empty(), plain.order.is_empty());
+        // One run always stays, beside events that are held back.
+        let is_over = plain.bytes() > limits.bytes_max;
+        assert!(!is_over || plain.events() == 1 || plain.whole() == 1);
+    }
+}
+
+fn take(ring: &mut Ring, plain: &mut Plain, topics: &[Arc<TopicEntry>], now: u64) {
+    match ring.take() {
+        Next::Nothing => assert!(plain.order.is_empty()),
+        Next::Replies(frames) => {
+            for byte in frames {
+                assert_eq!(plain.order.pop_front(), Some(Item::Reply(byte)));
+            }
+        }
+        Next::Events { run, lost, .. } => {
+            let Some(Item::Whole(seq, _)) = plain.order.pop_front() else {
+                panic!("an event out of its turn");
+            };
+            assert_eq!((run.first_seq(), number(&run, "skipped")), (seq, None));
+            assert_eq!(lost, std::mem::take(&mut plain.lost));
+        }
+        Next::Newest(place) => {
+            let Some(Item::Turn(topic)) = plain.order.pop_front() else {
+                panic!("a turn out of its turn");
+            };
+            assert_eq!(place, Place::of(&topics[topic]));
+            let (run, lost) = ring.take_newest(place, now).expect("it waits");
+            let slot = &mut plain.slots[topic];
+            let (seq, _) = slot.event.take().expect("it waits");
+            let skipped = std::mem::take(&mut slot.skipped);
+            slot.rested_at = now + slot.interval;
+            if slot.is_over {
+                slot.let_go();
+            }
+            assert_eq!((run.events(), run.first_seq()), (1, seq));
+            assert_eq!(number(&run, "seq"), Some(seq));
+            assert_eq!(number(&run, "skipped"), Some(skipped));
+            assert_eq!(lost, std::mem::take(&mut plain.lost));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn at_random_one_event_of_a_topic_waits_and_stands_for_those_before() {
+    (0..200).for_each(compare);
+}
+
+#[test]
+fn an_event_that_is_replaced_keeps_its_turn() {
+    let (a, b) = (entry("a"), entry("b"));
+    let limits = RingLimits {
+        events_max: 10,
+        bytes_max: usize::MAX,
+    };
+    let mut ring = Ring::default();
+    for (topic, last, events) in [(&a, 1, 1), (&b, 1, 1), (&a, 40, 39)] {
+        ring.push_newest(&run(topic, last, events), None, 0, limits);
+    }
+    for (topic, skipped) in [(&a, 39), (&b, 0)] {
+        let Next::Newest(place) = ring.take() else {
+            panic!("nothing waits");
+        };
+        assert_eq!(place, Place::of(topic));
+        let (run, _) = ring.take_newest(place, 0).expect("it waits");
+        assert_eq!(number(&run, "skipped"), Some(skipped));
+    }
+    assert!(ring.is_empty() && ring.run_bytes() == 0);
+}
