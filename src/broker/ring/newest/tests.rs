@@ -164,14 +164,17 @@ fn compare(seed: u64) {
                 slot.skipped += skipped;
                 let waited = slot.event.replace((seqs[topic], run.newest().bytes()));
                 let mut rests_until = None;
-                if waited.is_none() && now >= slot.rested_at {
+                if waited.is_some() || rests.contains(&topic) {
+                    // It keeps its turn, or waits until it is told that it has rested.
+                } else if now >= slot.rested_at {
                     plain.order.push_back(Item::Turn(topic));
-                } else if waited.is_none() && !rests.contains(&topic) {
+                } else {
                     rests_until = Some(slot.rested_at);
                     rests.push(topic);
                 }
                 plain.shrink(limits.bytes_max);
-                if plain.bytes() > limits.bytes_max && plain.events() > 1 {
+                let is_there = plain.slots[topic].event.is_some();
+                if is_there && plain.bytes() > limits.bytes_max && plain.events() > 1 {
                     plain.slots[topic].let_go();
                     plain.lost += 1;
                 }
