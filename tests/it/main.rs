@@ -22,6 +22,7 @@ mod messages_http;
 mod patterns;
 mod patterns_rights;
 mod patterns_seeded;
+mod policies;
 mod rates;
 mod recovery;
 mod rights;

@@ -186,6 +186,11 @@ const COUNT: &str = r#"{"type":"integer","minimum":0,"maximum":18446744073709551
 const POSITION: &str = r#"{"type":"string","pattern":"^[0-9a-f]{1,16}:[0-9]{1,18}$"}"#;
 const LAST: &Parameter = &query("last", COUNT);
 const SINCE: &Parameter = &query("since", POSITION);
+const POLICY: &Parameter = &query("policy", r#"{"enum":["latest"]}"#);
+const MAX_RATE: &Parameter = &query(
+    "max_rate",
+    r#"{"type":"integer","minimum":1,"maximum":1000}"#,
+);
 const LIMIT: &Parameter = &query(
     "limit",
     r#"{"type":"integer","minimum":1,"maximum":18446744073709551615}"#,
@@ -274,7 +279,16 @@ const CALLS: &[Call] = &[
             (503, "Error"),
         ],
     )
-    .with(&[NAMES, LAST, SINCE, LAST_EVENT_ID, TICKET, CLIENT_ID]),
+    .with(&[
+        NAMES,
+        LAST,
+        SINCE,
+        LAST_EVENT_ID,
+        POLICY,
+        MAX_RATE,
+        TICKET,
+        CLIENT_ID,
+    ]),
     Call::of(
         "get",
         "/topics",
@@ -350,7 +364,15 @@ const CALLS: &[Call] = &[
             (503, "Error"),
         ],
     )
-    .with(&[LAST, SINCE, LAST_EVENT_ID, TICKET, CLIENT_ID]),
+    .with(&[
+        LAST,
+        SINCE,
+        LAST_EVENT_ID,
+        POLICY,
+        MAX_RATE,
+        TICKET,
+        CLIENT_ID,
+    ]),
     Call::of(
         "delete",
         "/topics/{name}/subscribers",
