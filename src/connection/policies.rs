@@ -122,7 +122,7 @@ impl Connection {
             of.policies.known.clear();
             match policy {
                 Policy::All => of.policies.named.remove(topic.name()),
-                policy => of.policies.named.insert(topic.shared_name(), policy),
+                Policy::Latest { .. } => of.policies.named.insert(topic.shared_name(), policy),
             }
         });
         let is_repeated = matches!(said, Said::Subscribed { .. }) && before == Some(policy);

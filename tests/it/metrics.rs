@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
@@ -126,12 +128,18 @@ async fn every_total_of_stats_is_there() {
     let _subscriber = Client::subscribed(&broker, "t").await;
     let mut publisher = Client::connect(&broker).await;
     publisher.publish_all("t", 0..3, 1).await;
-    let stats = broker.get("/stats").await.json();
+    // What is counted must not change between the two.
+    let mut stats = Value::Null;
+    eventually("nothing is under way", async || {
+        stats = broker.get("/stats").await.json();
+        stats["totals"]["queued"] == 0
+    })
+    .await;
     let scrape = scrape(&broker).await;
     let totals = stats["totals"].as_object().expect("totals");
     for (name, value) in totals {
         let series = match name.as_str() {
-            "offered" | "delivered" | "dropped" | "discarded" => {
+            "offered" | "delivered" | "skipped" | "dropped" | "discarded" => {
                 format!("shardcast_events_{name}_total")
             }
             "queued" => "shardcast_events_queued".into(),

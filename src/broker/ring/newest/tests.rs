@@ -122,122 +122,157 @@ impl Plain {
     }
 }
 
-fn compare(seed: u64) {
-    let mut random = Random(seed);
-    let topics: Vec<_> = (0..TOPICS).map(|n| entry(&format!("t{n}"))).collect();
-    let limits = RingLimits {
-        events_max: 1000,
-        bytes_max: [usize::MAX, 1200, 700][random.below(3)],
-    };
-    let (mut ring, mut now) = (Ring::default(), 0);
-    let mut plain = Plain {
-        slots: vec![Slot::default(); TOPICS],
-        ..Plain::default()
-    };
-    let mut seqs = [0; TOPICS];
-    let mut rests = Vec::new();
-    for step in 0..STEPS {
-        now += random.below(40_000) as u64;
-        let topic = random.below(TOPICS);
-        match random.below(12) {
-            0..6 => {
-                let is_whole = topic == TOPICS - 1;
-                let events = if is_whole {
-                    1
-                } else {
-                    random.below(3) as u64 + 1
-                };
-                seqs[topic] += events;
-                let run = run(&topics[topic], seqs[topic], events);
-                let lost = plain.lost;
-                if is_whole {
-                    plain.order.push_back(Item::Whole(seqs[topic], run.bytes()));
-                    plain.shrink(limits.bytes_max);
-                    assert_eq!(ring.push_beside(&run, limits), plain.lost - lost);
-                    continue;
-                }
-                let rate = NonZeroU16::new([0, 50, 20][random.below(3)]);
-                let slot = &mut plain.slots[topic];
-                slot.is_over = false;
-                slot.interval = rate.map_or(0, |rate| 1_000_000 / u64::from(rate.get()));
-                let skipped = events - 1 + u64::from(slot.event.is_some());
-                slot.skipped += skipped;
-                let waited = slot.event.replace((seqs[topic], run.newest().bytes()));
-                let mut rests_until = None;
-                if waited.is_some() || rests.contains(&topic) {
-                    // It keeps its turn, or waits until it is told that it has rested.
-                } else if now >= slot.rested_at {
-                    plain.order.push_back(Item::Turn(topic));
-                } else {
-                    rests_until = Some(slot.rested_at);
-                    rests.push(topic);
-                }
-                plain.shrink(limits.bytes_max);
-                let is_there = plain.slots[topic].event.is_some();
-                if is_there && plain.bytes() > limits.bytes_max && plain.events() > 1 {
-                    plain.slots[topic].let_go();
-                    plain.lost += 1;
-                }
-                let replaced = Replaced {
-                    skipped,
-                    dropped: plain.lost - lost,
-                    rests_until,
-                };
-                let pushed = ring.push_newest(&run, rate, now, limits);
-                assert_eq!(pushed, replaced, "seed {seed}, step {step}");
-            }
-            6 => {
-                let byte = u8::try_from(step % 251).expect("a byte");
-                ring.push_replies(|frames| frames.push(byte));
-                plain.order.push_back(Item::Reply(byte));
-            }
-            7..10 => take(&mut ring, &mut plain, &topics, now),
-            10 => {
-                rests.retain(|topic| {
-                    let is_rested = now >= plain.slots[*topic].rested_at;
-                    if is_rested {
-                        ring.is_rested(Place::of(&topics[*topic]));
-                        plain.hasten(*topic);
-                    }
-                    !is_rested
-                });
-            }
-            _ => match random.below(8) {
-                0 => {
-                    ring.end_every_newest();
-                    let mut all: Vec<_> = (0..TOPICS).collect();
-                    all.sort_by_key(|topic| {
-                        (plain.slots[*topic].rested_at, Place::of(&topics[*topic]))
-                    });
-                    all.into_iter().for_each(|topic| plain.hasten(topic));
-                    for slot in &mut plain.slots {
-                        slot.is_over = true;
-                        if slot.event.is_none() {
-                            slot.let_go();
-                        }
-                    }
-                    rests.clear();
-                }
-                1 => {
-                    let waited = (plain.events() as u64, std::mem::take(&mut plain.lost));
-                    assert_eq!(ring.give_up_events(), waited);
-                    plain.order.retain(|item| matches!(item, Item::Reply(_)));
-                    plain.slots.fill(Slot::default());
-                    rests.clear();
-                }
-                _ => {}
+struct World {
+    random: Random,
+    topics: Vec<Arc<TopicEntry>>,
+    limits: RingLimits,
+    ring: Ring,
+    plain: Plain,
+    now: u64,
+    /// Newest event of each topic.
+    seqs: [u64; TOPICS],
+    /// Topics of which it is to be told that they have rested.
+    rests: Vec<usize>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        Self {
+            topics: (0..TOPICS).map(|n| entry(&format!("t{n}"))).collect(),
+            limits: RingLimits {
+                events_max: 1000,
+                bytes_max: [usize::MAX, 1200, 700][random.below(3)],
             },
+            random,
+            ring: Ring::default(),
+            plain: Plain {
+                slots: vec![Slot::default(); TOPICS],
+                ..Plain::default()
+            },
+            now: 0,
+            seqs: [0; TOPICS],
+            rests: Vec::new(),
         }
-        assert_eq!(
-            ring.events(),
-            plain.events() as u64,
-            "seed {seed}, step {step}"
-        );
-        assert_eq!(ring.run_bytes(), plain.bytes(), "seed {seed}, step {step}");
-        assert_eq!(ring.is_empty(), plain.order.is_empty());
+    }
+
+    fn push(&mut self) {
+        let topic = self.random.below(TOPICS);
+        let is_whole = topic == TOPICS - 1;
+        let events = if is_whole {
+            1
+        } else {
+            self.random.below(3) as u64 + 1
+        };
+        self.seqs[topic] += events;
+        let run = run(&self.topics[topic], self.seqs[topic], events);
+        if is_whole {
+            self.push_whole(&run);
+        } else {
+            self.push_newest(topic, &run);
+        }
+    }
+
+    fn push_whole(&mut self, run: &Arc<Run>) {
+        let lost = self.plain.lost;
+        let plain = &mut self.plain;
+        let whole = Item::Whole(run.last_seq(), run.bytes());
+        plain.order.push_back(whole);
+        plain.shrink(self.limits.bytes_max);
+        let dropped = self.ring.push_beside(run, self.limits);
+        assert_eq!(dropped, plain.lost - lost);
+    }
+
+    fn push_newest(&mut self, topic: usize, run: &Arc<Run>) {
+        let (lost, bytes_max) = (self.plain.lost, self.limits.bytes_max);
+        let plain = &mut self.plain;
+        let rate = NonZeroU16::new([0, 50, 20][self.random.below(3)]);
+        let slot = &mut plain.slots[topic];
+        slot.is_over = false;
+        slot.interval = rate.map_or(0, |rate| 1_000_000 / u64::from(rate.get()));
+        let skipped = run.events() as u64 - 1 + u64::from(slot.event.is_some());
+        slot.skipped += skipped;
+        let newest = (run.last_seq(), run.newest().bytes());
+        let waited = slot.event.replace(newest);
+        let mut rests_until = None;
+        if waited.is_some() || self.rests.contains(&topic) {
+            // It keeps its turn, or waits until it is told that it has rested.
+        } else if self.now >= slot.rested_at {
+            plain.order.push_back(Item::Turn(topic));
+        } else {
+            rests_until = Some(slot.rested_at);
+            self.rests.push(topic);
+        }
+        plain.shrink(bytes_max);
+        let is_there = plain.slots[topic].event.is_some();
+        if is_there && plain.bytes() > bytes_max && plain.events() > 1 {
+            plain.slots[topic].let_go();
+            plain.lost += 1;
+        }
+        let replaced = Replaced {
+            skipped,
+            dropped: plain.lost - lost,
+            rests_until,
+        };
+        let pushed = self.ring.push_newest(run, rate, self.now, self.limits);
+        assert_eq!(pushed, replaced);
+    }
+
+    fn reply(&mut self) {
+        let byte = u8::try_from(self.random.below(251)).expect("a byte");
+        self.ring.push_replies(|frames| frames.push(byte));
+        self.plain.order.push_back(Item::Reply(byte));
+    }
+
+    fn rest(&mut self) {
+        let (ring, plain) = (&mut self.ring, &mut self.plain);
+        self.rests.retain(|topic| {
+            let is_rested = self.now >= plain.slots[*topic].rested_at;
+            if is_rested {
+                ring.is_rested(Place::of(&self.topics[*topic]));
+                plain.hasten(*topic);
+            }
+            !is_rested
+        });
+    }
+
+    fn end_every_newest(&mut self) {
+        self.ring.end_every_newest();
+        let mut all: Vec<_> = (0..TOPICS).collect();
+        let rested_at = |topic: usize| self.plain.slots[topic].rested_at;
+        all.sort_by_key(|topic| (rested_at(*topic), Place::of(&self.topics[*topic])));
+        for topic in all {
+            self.plain.hasten(topic);
+        }
+        for slot in &mut self.plain.slots {
+            slot.is_over = true;
+            if slot.event.is_none() {
+                slot.let_go();
+            }
+        }
+        self.rests.clear();
+    }
+
+    fn give_up(&mut self) {
+        let plain = &mut self.plain;
+        let waited = (plain.events() as u64, std::mem::take(&mut plain.lost));
+        assert_eq!(self.ring.give_up_events(), waited);
+        plain.order.retain(|item| matches!(item, Item::Reply(_)));
+        plain.slots.fill(Slot::default());
+        self.rests.clear();
+    }
+
+    fn check(&self, seed: u64) {
+        let (ring, plain) = (&self.ring, &self.plain);
+        assert_eq!(ring.events(), plain.events() as u64, "seed {seed}");
+        assert_eq!(ring.run_bytes(), plain.bytes(), "seed {seed}");
+        assert_eq!(ring.is_empty(), plain.order.is_empty(), "seed {seed}");
         // One run always stays, beside events that are held back.
-        let is_over = plain.bytes() > limits.bytes_max;
-        assert!(!is_over || plain.events() == 1 || plain.whole() == 1);
+        let is_over = plain.bytes() > self.limits.bytes_max;
+        assert!(
+            !is_over || plain.events() == 1 || plain.whole() == 1,
+            "seed {seed}"
+        );
     }
 }
 
@@ -280,7 +315,21 @@ fn take(ring: &mut Ring, plain: &mut Plain, topics: &[Arc<TopicEntry>], now: u64
 
 #[test]
 fn at_random_one_event_of_a_topic_waits_and_stands_for_those_before() {
-    (0..200).for_each(compare);
+    for seed in 0..200 {
+        let mut world = World::new(seed);
+        for _ in 0..STEPS {
+            world.now += world.random.below(40_000) as u64;
+            match world.random.below(48) {
+                0..24 => world.push(),
+                24..28 => world.reply(),
+                28..40 => take(&mut world.ring, &mut world.plain, &world.topics, world.now),
+                40..46 => world.rest(),
+                46 => world.end_every_newest(),
+                _ => world.give_up(),
+            }
+            world.check(seed);
+        }
+    }
 }
 
 #[test]
