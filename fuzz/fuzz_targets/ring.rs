@@ -255,6 +255,7 @@ fn take(ring: &mut Ring, plain: &mut Plain) {
             assert_eq!((run.first_seq(), skip as u64), (number, skipped));
             assert_eq!(lost, std::mem::take(&mut plain.lost));
         }
+        Next::Newest(_) => unreachable!("nothing here is wanted by a policy"),
         Next::Fetch(fetch) => {
             let Some(Item::Replay {
                 first,
