@@ -16,7 +16,9 @@ use tracing::Level;
 
 use self::networks::Networks;
 use self::origins::AllowedOrigins;
-use self::rule::{Origin, Reader, Row, Rule, SettingError, Taken};
+use self::rule::reader::{Origin, Reader, Taken};
+use self::rule::row::Row;
+use self::rule::{Rule, SettingError};
 use self::rule::{
     bytes, count, millis, number, one_of, optional, path, seconds, some_text, switch, text,
 };

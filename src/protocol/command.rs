@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use uuid::Uuid;
 
 use super::codes::MESSAGE_ID_NOT_UUID_TEXT;
+use super::depth::nests_deeper;
 use super::fields::{self, Fields, FieldsError, Message};
 use super::json;
 use super::names::{RequestId, TopicName};
@@ -242,7 +243,7 @@ fn publish<'a>(
         return Err(MESSAGE_ID_NOT_UUID_TEXT.into());
     }
     let payload = payload.unwrap_or("null");
-    if fields::nests_deeper(payload, payload_depth_max) {
+    if nests_deeper(payload, payload_depth_max) {
         return Err(format!(
             "nesting is too deep: at most {payload_depth_max} levels are allowed in a payload"
         )

@@ -8,6 +8,7 @@
 pub mod websocket;
 
 pub mod command;
+mod depth;
 mod fields;
 
 pub mod answer;

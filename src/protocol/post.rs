@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::depth::nests_deeper;
 use super::{fields, json};
 
 /// Messages in one body at most.
@@ -232,7 +233,7 @@ fn message(json: &str, index: Option<usize>, limits: PostLimits) -> Result<Post,
     let payload = item
         .payload
         .ok_or_else(|| bad("payload is required".into()))?;
-    if fields::nests_deeper(payload.get(), limits.depth_max) {
+    if nests_deeper(payload.get(), limits.depth_max) {
         let text = format!(
             "nesting is too deep: at most {} levels are allowed in a payload",
             limits.depth_max

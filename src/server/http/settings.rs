@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
-use crate::config::rule::Origin;
+use crate::config::rule::reader::Origin;
 use crate::config::{Config, InForce};
 
 /// The settings in force.

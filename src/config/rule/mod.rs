@@ -1,21 +1,17 @@
-//! How one setting is read: where it is looked for, what is allowed, and what is said when it is not.
+//! How one setting is read: what is allowed, and what is said when it is not.
 
-use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Arg;
-use clap::builder::OsStringValueParser;
+pub mod reader;
+pub(super) mod row;
 
 use super::values::parse_size;
 
 /// The longest time that a setting may name.
 pub(super) const DAY_SEC: u64 = 86_400;
-
-/// Longer values are cut in an error, which is to stay one line.
-const SHOWN_CHARS_MAX: usize = 60;
 
 const SWITCH_ON: &[&str] = &["1", "t", "T", "true", "TRUE", "True"];
 const SWITCH_OFF: &[&str] = &["0", "f", "F", "false", "FALSE", "False"];
@@ -285,181 +281,5 @@ impl SettingError {
     /// The name of the setting.
     pub fn variable(&self) -> &'static str {
         self.variable
-    }
-}
-
-type Source<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
-/// Where the value of a setting comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A flag.
-    Flag,
-    /// The environment.
-    Environment,
-    /// Nobody has said anything.
-    Default,
-}
-
-/// What was read for a setting.
-#[derive(Clone, Debug)]
-pub(super) struct Taken {
-    pub(super) env: &'static str,
-    /// As text, and of a secret only whether there is one.
-    pub(super) value: String,
-    pub(super) origin: Origin,
-}
-
-/// Reads settings and gathers what is wrong with them.
-pub(super) struct Reader<'a> {
-    flag: Source<'a>,
-    env: Source<'a>,
-    taken: Vec<Taken>,
-    errors: Vec<SettingError>,
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn new(flag: Source<'a>, env: Source<'a>) -> Self {
-        Self {
-            flag,
-            env,
-            taken: Vec::new(),
-            errors: Vec::new(),
-        }
-    }
-
-    /// The value of a setting. Where it is bad, that is noted among the errors and its default stands in, so that the
-    /// settings after it are read all the same.
-    pub(super) fn read<T: Clone>(&mut self, rule: &Rule<T>) -> T {
-        let fallback = rule.fallback.map(|(fallback, _)| self.read(fallback));
-        let text = self.given(rule.env);
-        self.note(rule, text.as_deref());
-        let given = text.and_then(|text| self.parse(rule, &text));
-        given.or(fallback).unwrap_or_else(|| {
-            rule.parse(rule.default)
-                .expect("a test holds every default against its own rule")
-        })
-    }
-
-    /// What was read, and what is wrong with it.
-    pub(super) fn into_parts(self) -> (Vec<Taken>, Vec<SettingError>) {
-        (self.taken, self.errors)
-    }
-
-    /// Keeps the text of a setting for those who ask what is in force.
-    fn note<T>(&mut self, rule: &Rule<T>, given: Option<&OsStr>) {
-        let origin = match given {
-            None => Origin::Default,
-            Some(_) if (self.flag)(rule.env).is_some() => Origin::Flag,
-            Some(_) => Origin::Environment,
-        };
-        let text = given.map_or_else(|| rule.default.into(), OsStr::to_string_lossy);
-        let value = match (rule.secret, text.trim()) {
-            (true, "") => "not set",
-            (true, _) => "set",
-            (false, text) => text,
-        };
-        self.taken.push(Taken {
-            env: rule.env,
-            value: value.to_owned(),
-            origin,
-        });
-    }
-
-    /// Whether somebody has said what `name` is to be.
-    pub(super) fn is_given(&self, name: &str) -> bool {
-        self.given(name).is_some()
-    }
-
-    /// A flag counts also when it is empty; a variable does not, since Compose files and charts set empty ones.
-    fn given(&self, name: &str) -> Option<OsString> {
-        (self.flag)(name).or_else(|| (self.env)(name).filter(|text| !text.is_empty()))
-    }
-
-    fn parse<T: Clone>(&mut self, rule: &Rule<T>, text: &OsStr) -> Option<T> {
-        let value = text.to_str().and_then(|text| rule.parse(text.trim()));
-        if value.is_none() {
-            let shown = if rule.secret {
-                "(hidden)".to_owned()
-            } else {
-                shown(&text.to_string_lossy())
-            };
-            self.errors
-                .push(SettingError::new(rule.env, shown, rule.allowed()));
-        }
-        value
-    }
-}
-
-/// A value as an error shows it: quoted, so that blanks and line ends are seen, and cut.
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((cut, _)) => format!("{:?}…", &text[..cut]),
-        None => format!("{text:?}"),
-    }
-}
-
-/// What the help says about a setting.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) env: &'static str,
-    unit: &'static str,
-    pub(super) group: &'static str,
-    pub(super) about: String,
-    pub(super) default: &'static str,
-    allowed: String,
-}
-
-impl Row {
-    /// The row of a rule and, where it has one, the row of its fallback.
-    pub(super) fn with_fallback<T: Clone>(
-        rule: &Rule<T>,
-        group: &'static str,
-        reason: &'static str,
-    ) -> Vec<Self> {
-        let fallback = rule
-            .fallback
-            .map(|(fallback, reason)| Self::new(fallback, group, reason));
-        [Self::new(rule, group, reason)]
-            .into_iter()
-            .chain(fallback)
-            .collect()
-    }
-
-    fn new<T: Clone>(rule: &Rule<T>, group: &'static str, reason: &str) -> Self {
-        Self {
-            env: rule.env,
-            unit: rule.unit,
-            group,
-            about: reason.trim().replace('`', ""),
-            default: rule.default,
-            allowed: rule.range(),
-        }
-    }
-
-    /// Its second line, behind what the setting is about.
-    pub(super) fn allowed(&self) -> String {
-        format!("{}={}: {}", self.env, self.default, self.allowed)
-    }
-
-    /// The clap argument of this row, named after the variable so that both are found under one name.
-    pub(super) fn flag(self) -> Arg {
-        let help = format!("{}\n{}", self.about, self.allowed());
-        // clap wants static names, and there is one small string for each setting.
-        let long: &'static str = self.env.to_ascii_lowercase().replace('_', "-").leak();
-        let is_switch = self.unit == SWITCH_UNIT;
-        let arg = Arg::new(self.env)
-            .long(long)
-            .value_name(self.unit)
-            .value_parser(OsStringValueParser::new())
-            // A switch may stand alone: what begins with a hyphen behind it is the next flag.
-            .allow_hyphen_values(!is_switch)
-            .help_heading(self.group)
-            .help(help);
-        if is_switch {
-            arg.num_args(0..=1).default_missing_value("true")
-        } else {
-            arg
-        }
     }
 }
