@@ -6,11 +6,15 @@ use crate::config;
 use crate::config::client::{ClientSettings, Trust};
 
 use super::key;
+use super::manual;
 use super::message::Start;
 
 /// Columns of the short help, and where its lists of flags begin.
 const COLUMNS: usize = 80;
 const INDENT: usize = 11;
+
+/// Commands that the short help names in its last line: its list is of those of every day.
+const OF_ONCE: [&str; 2] = ["man", "completions"];
 
 /// The whole command line, for `main` to parse.
 pub fn command() -> Command {
@@ -42,6 +46,8 @@ pub fn command() -> Command {
                 shell_command(),
                 health_command(),
                 key::command(),
+                manual::man_command(),
+                manual::completions_command(),
             ]
             // clap gives them none where the broker has its own.
             .map(|command| command.arg(help_flag().short('h').long("help"))),
@@ -60,7 +66,8 @@ pub fn short_help() -> String {
     let mut text =
         "Usage: shardcast [FLAGS] to serve, shardcast COMMAND ... to be a client\n\nCommands:\n"
             .to_owned();
-    for command in command.get_subcommands() {
+    let every_day = |command: &&Command| !OF_ONCE.contains(&command.get_name());
+    for command in command.get_subcommands().filter(every_day) {
         let about = command.get_about().map(ToString::to_string);
         let line = format!(
             "  {:width$}{}\n",
@@ -100,7 +107,7 @@ pub fn short_help() -> String {
         column += name.len() + 3;
     }
     text.push_str(
-        "\n\n--help says what each is for, and its default; COMMAND --help is about that.\n",
+        "\n\n--help, COMMAND --help and the command man say more; completions is for shells.\n",
     );
     text.replace(" \n", "\n")
 }

@@ -1,7 +1,8 @@
 //! The command line: the broker's flags, and the subcommands that are clients of a broker.
 //!
 //! A client speaks the wire contract and nothing else: it shares no code with the broker, so what works here works for
-//! every other client. `key` is no client: it makes what the broker reads. Standard output carries data only, for pipes; what is said to a person goes to standard
+//! every other client. `key` is no client: it makes what the broker reads; nor are `man` and
+//! `completions`. Standard output carries data only, for pipes; what is said to a person goes to standard
 //! error.
 
 use std::io::{self, IsTerminal, Read, Write};
@@ -28,6 +29,7 @@ mod client;
 mod found;
 mod health;
 mod key;
+mod manual;
 mod message;
 mod position;
 mod publish;
@@ -124,6 +126,8 @@ pub fn run(name: &str, args: &ArgMatches) -> ExitCode {
     let result = match name {
         "health" => run_health(args, &runtime),
         "key" => key::run(args),
+        "man" => manual::man(args),
+        "completions" => manual::completions(args),
         "sub" => run_sub(args, &settings, &runtime),
         "pub" => run_pub(args, &settings, &runtime),
         "topics" => run_topics(&settings, &runtime),

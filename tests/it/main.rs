@@ -17,6 +17,7 @@ mod subscribe;
 mod auth;
 mod heartbeat;
 mod keys;
+mod manual;
 mod messages;
 mod messages_http;
 mod patterns;
