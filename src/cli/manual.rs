@@ -107,6 +107,11 @@ fn page() -> io::Result<Vec<u8>> {
     let man = Man::new(command).manual("shardcast");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
+    // A name of a setting with a hyphen in it could not be copied.
+    Roff::new()
+        .control("nh", [])
+        .control("ad", ["l"])
+        .to_writer(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

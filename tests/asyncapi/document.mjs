@@ -32,8 +32,6 @@ function closed(schema) {
 /** The fields of commands that the broker reads, by its source. */
 export const fieldsRead = [...source("src/protocol/fields.rs").split("#[cfg(test)]")[0].matchAll(/b"([a-z_]+)"/g)]
   .map(([, name]) => name);
-/** Those that are described before the broker reads them. */
-export const fieldsToCome = ["policy", "max_rate"].filter((name) => !fieldsRead.includes(name));
 
 const ajv = new Ajv({ allErrors: true, strictTypes: false, strictRequired: false });
 const compile = (schema) => ajv.compile(closed(schema));

@@ -6,16 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { call, connect, listen, serve } from "./broker.mjs";
-import { fieldsToCome, operations, unheard } from "./document.mjs";
+import { operations, unheard } from "./document.mjs";
 
 const place = mkdtempSync(join(tmpdir(), "asyncapi-"));
 after(() => rmSync(place, { recursive: true }));
 
 const examples = operations.flatMap((operation) =>
   operation.commands.flatMap((command) =>
-    command.examples
-      .filter(({ payload }) => !fieldsToCome.some((field) => field in payload))
-      .map(({ name, payload }) => ({ operation, name: `${command.id}: ${name}`, payload }))),
+    command.examples.map(({ name, payload }) => ({ operation, name: `${command.id}: ${name}`, payload }))),
 );
 const [proofs, requests] = [true, false].map((isAuth) =>
   examples.filter(({ operation }) => (operation.id === "auth") === isAuth));
@@ -163,6 +161,32 @@ test("topics come and go", async () => {
   await connection.notice("heartbeat");
   connection.close();
   streams[1].close();
+});
+
+test("what a policy has replaced is counted, and one that is none is refused", async () => {
+  const broker = await serve();
+  await create(broker);
+  const { operation, payload } = requests.find(({ payload }) => payload.max_rate && payload.topic === "orders");
+  const connection = await connect(broker);
+  for (const other of [{ policy: "newest" }, { max_rate: 0 }, { max_rate: 1001 }]) {
+    const answer = await connection.ask(operation, { ...payload, ...other });
+    assert.equal(answer?.payload.error.code, "BAD_REQUEST");
+  }
+  await connection.ask(operation, payload);
+  const stream = await listen(broker, "topicStream", "/topics/orders/events?policy=latest&max_rate=10");
+  await stream.next("ack");
+  await call(broker, "POST", "/topics/orders/messages", [{ payload: 1 }, { payload: 2 }, { payload: 3 }]);
+  for (const next of [() => connection.notice("event"), () => stream.next("event")]) {
+    let [seq, skipped] = [0, 0];
+    while (seq < 3) {
+      const event = await next();
+      seq = event.seq;
+      skipped += event.skipped;
+    }
+    assert.equal(skipped, 2);
+  }
+  connection.close();
+  stream.close();
 });
 
 test("who asks too much, or reads too little, is told", async () => {
