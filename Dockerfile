@@ -29,6 +29,19 @@ RUN touch src/main.rs src/lib.rs \
 # is installed: the binary needs libc and libgcc alone, and is its own health
 # check.
 FROM debian:bookworm-slim
+
+# Whoever builds a release says which: --build-arg VERSION=0.1.0 --build-arg REVISION=$(git rev-parse HEAD)
+ARG VERSION=unreleased
+ARG REVISION=unknown
+ARG SOURCE
+LABEL org.opencontainers.image.title="shardcast" \
+    org.opencontainers.image.description="An in-memory publish/subscribe broker over WebSockets" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.source="${SOURCE}" \
+    org.opencontainers.image.base.name="debian:bookworm-slim"
+
 COPY --from=builder /build/target/release/shardcast /usr/local/bin/shardcast
 
 # A number, so that an orchestrator can see that it is not root.

@@ -66,6 +66,7 @@ mod io_uring;
 mod limits;
 mod load;
 mod pipelining;
+mod releases;
 mod replay_seam;
 
 mod arrows;
