@@ -85,7 +85,8 @@ pub(super) fn man(args: &ArgMatches) -> Result<(), Failure> {
     let Some(dir) = args.get_one::<PathBuf>("dir") else {
         return Ok(io::stdout().write_all(&page()?)?);
     };
-    clap_mangen::generate_to(arguments::command(), dir)
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(arguments::command(), dir))
         .and_then(|()| std::fs::write(dir.join("shardcast.1"), page()?))
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
     Ok(())
