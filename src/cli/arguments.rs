@@ -4,6 +4,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::config;
 use crate::config::client::{ClientSettings, Trust};
+use crate::config::rule::DAY_SEC;
 
 use super::key;
 use super::manual;
@@ -44,6 +45,7 @@ pub fn command() -> Command {
                 create_command(),
                 delete_command(),
                 shell_command(),
+                top_command(),
                 health_command(),
                 key::command(),
                 manual::man_command(),
@@ -197,6 +199,34 @@ fn delete_command() -> Command {
 fn shell_command() -> Command {
     Command::new("shell")
         .about("Talk to a broker line by line; reads commands from a pipe too")
+        .args(ClientSettings::flags())
+}
+
+fn top_command() -> Command {
+    Command::new("top")
+        .about("Watch what a broker does: rates, topics, who is slow; text when piped")
+        .args([
+            Arg::new("view")
+                .value_name("VIEW")
+                .value_parser(["topics", "connections"])
+                .help("What to list [topics]"),
+            Arg::new("sort")
+                .long("sort")
+                .value_name("COLUMN")
+                .help("By what, the largest first, or a name by the alphabet"),
+            Arg::new("interval")
+                .long("interval")
+                .value_name("SECONDS")
+                .value_parser(value_parser!(u64).range(1..=DAY_SEC))
+                .default_value("2")
+                .help("How often to look"),
+            Arg::new("count")
+                .long("count")
+                .value_name("N")
+                .value_parser(value_parser!(u64))
+                .default_value("1")
+                .help("Where it is no terminal, so many reports; 0 prints them without end"),
+        ])
         .args(ClientSettings::flags())
 }
 

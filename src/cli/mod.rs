@@ -7,6 +7,7 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,6 +24,7 @@ use self::client::ClientError;
 use self::publish::{Format, MESSAGE_BYTES_MAX};
 use self::rest::RestError;
 use self::subscribe::Subscription;
+use self::top::{View, Wanted};
 
 mod arguments;
 mod client;
@@ -38,6 +40,7 @@ mod shell;
 mod subscribe;
 #[cfg(test)]
 mod test_server;
+mod top;
 mod topics;
 mod transport;
 mod url;
@@ -85,6 +88,8 @@ enum Failure {
     Told(Box<Self>),
     #[error("{0}")]
     Key(String),
+    #[error("{0}")]
+    Column(String),
     #[error("cannot read {0}: {1}")]
     File(String, io::Error),
     #[error("cannot read standard input: {0}")]
@@ -131,6 +136,7 @@ pub fn run(name: &str, args: &ArgMatches) -> ExitCode {
         "sub" => run_sub(args, &settings, &runtime),
         "pub" => run_pub(args, &settings, &runtime),
         "topics" => run_topics(&settings, &runtime),
+        "top" => run_top(args, &settings, &runtime),
         "create" | "delete" => run_each(name, args, &settings, &runtime),
         _ => runtime.block_on(shell::shell(&settings, history_file(&process_env))),
     };
@@ -235,6 +241,28 @@ fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
     };
     read.map_err(|error| Failure::File(path.to_owned(), error))?;
     Ok(bytes)
+}
+
+fn run_top(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> Result<(), Failure> {
+    let text = |name: &str| args.get_one::<String>(name).map(String::as_str);
+    let view = match text("view") {
+        Some("connections") => View::Connections,
+        _ => View::Topics,
+    };
+    let number = |name: &str| args.get_one(name).copied().unwrap_or(1_u64);
+    let wanted = Wanted {
+        view,
+        by: view.by(text("sort")).map_err(Failure::Column)?,
+        interval: Duration::from_secs(number("interval")),
+        count: number("count"),
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            ended = top::top(settings, wanted) => ended,
+            interrupt = tokio::signal::ctrl_c() => Err(interrupt.map_or_else(Failure::Output, |()| Failure::Interrupted)),
+            () = reader_gone() => Ok(()),
+        }
+    })
 }
 
 fn run_topics(settings: &ClientSettings, runtime: &Runtime) -> Result<(), Failure> {

@@ -45,7 +45,8 @@ pub(super) async fn delete(settings: &ClientSettings, name: &str) -> Result<(), 
     deleted.map(drop)
 }
 
-async fn call(
+/// Makes one call; anything but what was hoped for is a failure.
+pub(super) async fn call(
     settings: &ClientSettings,
     method: Method,
     path: &str,

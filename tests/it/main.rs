@@ -72,3 +72,4 @@ mod replay_seam;
 mod arrows;
 
 mod cli;
+mod top;

@@ -11,7 +11,7 @@ pub(super) mod row;
 use super::values::parse_size;
 
 /// The longest time that a setting may name.
-pub(super) const DAY_SEC: u64 = 86_400;
+pub(crate) const DAY_SEC: u64 = 86_400;
 
 const SWITCH_ON: &[&str] = &["1", "t", "T", "true", "TRUE", "True"];
 const SWITCH_OFF: &[&str] = &["0", "f", "F", "false", "FALSE", "False"];

@@ -1,0 +1,513 @@
+//! The screen of `shardcast top`.
+//!
+//! One task looks at the broker, one thread reads keys, and this draws when either has something: a
+//! broker that is slow to answer does not make the keys slow.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Modifier, Style, Stylize};
+use ratatui::text::Line;
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::super::Failure;
+use super::look::Look;
+use super::table::{self, Since};
+use super::{By, View, Wanted};
+use crate::config::client::ClientSettings;
+
+/// Looks whose rates are drawn: more than a screen is wide.
+const HISTORY_MAX: usize = 512;
+
+/// So much of a name is seen, whatever other columns there are.
+const NAME_WIDTH_MIN: usize = 16;
+
+/// From so many lines on there is room for a plot.
+const PLOT_FROM_HEIGHT: u16 = 18;
+
+const KEYS: &str =
+    "q quit  Tab topics/connections  s S sort  r reverse  / find  p pause  ↑↓ scroll";
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Focus {
+    view: View,
+    by: By,
+    is_paused: bool,
+}
+
+#[derive(Debug)]
+struct Screen {
+    url: String,
+    interval: Duration,
+    focus: Focus,
+    /// Only what has it in its first column; and whether it is being typed.
+    filter: String,
+    is_typing: bool,
+    place: TableState,
+    before: Option<Look>,
+    now: Look,
+    delivered: VecDeque<u64>,
+    /// Why there was no answer to the last look.
+    trouble: Option<String>,
+}
+
+/// Whether a key was the last.
+#[derive(Debug, PartialEq, Eq)]
+enum Pressed {
+    Quit,
+    Go,
+}
+
+/// Follows the broker on the terminal, until `q` or Ctrl-C. The first look must succeed; later ones are
+/// tried again.
+pub(super) async fn follow(settings: &ClientSettings, wanted: Wanted) -> Result<(), Failure> {
+    let focus = Focus {
+        view: wanted.view,
+        by: wanted.by,
+        is_paused: false,
+    };
+    let now = Look::take(settings, focus.view, focus.by).await?;
+    let mut screen = Screen::new(settings.url.clone(), wanted.interval, focus, now);
+    let (focused, focus_of) = watch::channel(focus);
+    let (looks, mut looked) = mpsc::channel(1);
+    let looking = look_on(settings.clone(), wanted.interval, focus_of, looks);
+    let looking = tokio::spawn(looking);
+    let mut keys = keys();
+    let mut ended = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut terminal = ratatui::try_init()?;
+    let done = async {
+        loop {
+            terminal.draw(|frame| screen.draw(frame))?;
+            tokio::select! {
+                look = looked.recv() => match look {
+                    Some(look) => screen.take(look),
+                    None => return Ok(()),
+                },
+                key = keys.recv() => match key {
+                    Some(key) if screen.press(&key) == Pressed::Go => {
+                        focused.send_if_modified(|focus| {
+                            std::mem::replace(focus, screen.focus) != screen.focus
+                        });
+                    }
+                    _ => return Ok(()),
+                },
+                _ = ended.recv() => return Ok(()),
+            }
+        }
+    };
+    let done = done.await;
+    looking.abort();
+    ratatui::try_restore()?;
+    done
+}
+
+/// Looks at the broker again and again, and at once when something else is wanted.
+async fn look_on(
+    settings: ClientSettings,
+    interval: Duration,
+    mut focus: watch::Receiver<Focus>,
+    looks: mpsc::Sender<Result<Look, Failure>>,
+) {
+    let mut pace = tokio::time::interval(interval);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace.tick().await;
+    loop {
+        let Focus {
+            view,
+            by,
+            is_paused,
+        } = *focus.borrow_and_update();
+        let is_due = tokio::select! {
+            _ = pace.tick(), if !is_paused => true,
+            changed = focus.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let now = *focus.borrow();
+                now.view != view || now.by.of_broker() != by.of_broker()
+            }
+        };
+        if !is_due {
+            continue;
+        }
+        let Focus { view, by, .. } = *focus.borrow();
+        let look = Look::take(&settings, view, by).await;
+        if looks.send(look).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Keys, and that the size has changed, as they come. The thread ends with the process.
+fn keys() -> mpsc::Receiver<Event> {
+    let (keys, pressed) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        while let Ok(event) = event::read()
+            && keys.blocking_send(event).is_ok()
+        {}
+    });
+    pressed
+}
+
+impl Screen {
+    fn new(url: String, interval: Duration, focus: Focus, now: Look) -> Self {
+        Self {
+            url,
+            interval,
+            focus,
+            filter: String::new(),
+            is_typing: false,
+            place: TableState::default().with_selected(0),
+            before: None,
+            now,
+            delivered: VecDeque::new(),
+            trouble: None,
+        }
+    }
+
+    fn take(&mut self, look: Result<Look, Failure>) {
+        match look {
+            Err(failure) => self.trouble = Some(failure.to_string()),
+            Ok(look) => {
+                self.trouble = None;
+                let before = std::mem::replace(&mut self.now, look);
+                let rate = Since::new(Some(&before), &self.now).delivered();
+                self.before = Some(before);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the height of a bar"
+                )]
+                self.delivered.push_back(rate.unwrap_or_default() as u64);
+                if self.delivered.len() > HISTORY_MAX {
+                    self.delivered.pop_front();
+                }
+            }
+        }
+    }
+
+    fn press(&mut self, event: &Event) -> Pressed {
+        let Event::Key(key) = event else {
+            return Pressed::Go;
+        };
+        if key.kind == KeyEventKind::Release {
+            return Pressed::Go;
+        }
+        if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
+            return Pressed::Quit;
+        }
+        if self.is_typing {
+            self.type_filter(key.code);
+            return Pressed::Go;
+        }
+        let columns = self.focus.view.columns().len();
+        let by = &mut self.focus.by;
+        match key.code {
+            KeyCode::Char('q') => return Pressed::Quit,
+            KeyCode::Esc if self.filter.is_empty() => return Pressed::Quit,
+            KeyCode::Esc => self.filter.clear(),
+            KeyCode::Tab | KeyCode::BackTab => {
+                self.focus.view = match self.focus.view {
+                    View::Topics => View::Connections,
+                    View::Connections => View::Topics,
+                };
+                self.focus.by = self.focus.view.by_default();
+                self.filter.clear();
+                self.place.select(Some(0));
+            }
+            KeyCode::Char('s') | KeyCode::Right => by.column = (by.column + 1) % columns,
+            KeyCode::Char('S') | KeyCode::Left => {
+                by.column = (by.column + columns - 1) % columns;
+            }
+            KeyCode::Char('r') => by.is_reversed = !by.is_reversed,
+            KeyCode::Char('p' | ' ') => self.focus.is_paused = !self.focus.is_paused,
+            KeyCode::Char('/') => self.is_typing = true,
+            KeyCode::Down | KeyCode::Char('j') => self.place.select_next(),
+            KeyCode::Up | KeyCode::Char('k') => self.place.select_previous(),
+            KeyCode::PageDown => self.place.scroll_down_by(10),
+            KeyCode::PageUp => self.place.scroll_up_by(10),
+            KeyCode::Home => self.place.select_first(),
+            KeyCode::End => self.place.select_last(),
+            _ => {}
+        }
+        Pressed::Go
+    }
+
+    fn type_filter(&mut self, key: KeyCode) {
+        match key {
+            KeyCode::Enter => self.is_typing = false,
+            KeyCode::Esc => {
+                self.is_typing = false;
+                self.filter.clear();
+            }
+            KeyCode::Backspace => drop(self.filter.pop()),
+            KeyCode::Char(letter) => self.filter.push(letter),
+            _ => {}
+        }
+        self.place.select(Some(0));
+    }
+
+    fn draw(&mut self, frame: &mut Frame<'_>) {
+        let area = frame.area();
+        let plot = if area.height >= PLOT_FROM_HEIGHT {
+            3
+        } else {
+            0
+        };
+        let parts = [
+            Constraint::Length(1),
+            Constraint::Length(3),
+            Constraint::Length(plot),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ];
+        let [title, totals, plot, table, foot] = Layout::vertical(parts).areas(area);
+        frame.render_widget(self.title(), title);
+        let since = Since::new(self.before.as_ref(), &self.now);
+        let lines = since.totals().map(Line::from).to_vec();
+        frame.render_widget(Paragraph::new(lines), totals);
+        let newest = self.delivered.iter().rev().take(plot.width.into());
+        let bars: Vec<_> = newest.copied().collect();
+        let bars = Sparkline::default().data(bars.into_iter().rev());
+        frame.render_widget(bars.style(Style::new().cyan()), plot);
+        let rows = since.rows(self.focus.view, self.focus.by);
+        let rows = rows
+            .into_iter()
+            .filter(|row| self.filter.is_empty() || row[0].short().contains(&self.filter));
+        let rows: Vec<_> = rows.collect();
+        draw_table(frame, table, self.focus, &rows, &mut self.place);
+        frame.render_widget(self.foot(), foot);
+    }
+
+    fn title(&self) -> Line<'static> {
+        let what = match self.focus.view {
+            View::Topics => "topics",
+            View::Connections => "connections, the slowest 200",
+        };
+        let pace = if self.focus.is_paused {
+            "paused".to_owned()
+        } else {
+            format!("every {} s", self.interval.as_secs())
+        };
+        Line::from(format!("shardcast at {}: {what} ({pace})", self.url)).bold()
+    }
+
+    fn foot(&self) -> Line<'static> {
+        if self.is_typing {
+            return Line::from(format!("/{}_   Enter keeps it, Esc shows all", self.filter));
+        }
+        if let Some(trouble) = &self.trouble {
+            return Line::from(format!("no answer, trying again: {trouble}")).red();
+        }
+        if self.filter.is_empty() {
+            return Line::from(KEYS).dim();
+        }
+        Line::from(format!("only with '{}': Esc shows all", self.filter))
+    }
+}
+
+/// As many columns as there is room for, from the left.
+fn draw_table(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    focus: Focus,
+    rows: &[table::Row],
+    place: &mut TableState,
+) {
+    let widths = widths(usize::from(area.width), focus.view.columns(), rows);
+    let aligned = |text: String, is_text: bool, width: usize| {
+        let line = Line::from(text);
+        if is_text || width == 0 {
+            line
+        } else {
+            line.right_aligned()
+        }
+    };
+    let is_text = |at: usize| at == 0 || rows.first().is_some_and(|row| row[at].is_text());
+    let names = focus.view.columns().iter().enumerate().take(widths.len());
+    let header = names.map(|(at, name)| {
+        let arrow = match (at == focus.by.column, focus.by.is_reversed) {
+            (false, _) => "",
+            (true, false) => "▼",
+            (true, true) => "▲",
+        };
+        aligned(format!("{name}{arrow}"), is_text(at), widths[at])
+    });
+    let header = Row::new(header).style(Modifier::UNDERLINED);
+    let body = rows.iter().map(|row| {
+        let cells = row.iter().enumerate().take(widths.len()).map(|(at, cell)| {
+            let name = focus.view.columns()[at];
+            let line = aligned(cell.short(), cell.is_text(), widths[at]);
+            if name.starts_with("DROP") && cell.is_above_zero() {
+                Cell::from(line.yellow())
+            } else {
+                Cell::from(line)
+            }
+        });
+        Row::new(cells)
+    });
+    let constraints = widths
+        .iter()
+        .map(|width| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
+    let table = Table::new(body, constraints)
+        .header(header)
+        .row_highlight_style(Modifier::REVERSED);
+    frame.render_stateful_widget(table, area, place);
+}
+
+/// How wide the columns are that there is room for, from the left. The first gets what the others leave
+/// it, and is cut if that is less than it is wide.
+fn widths(room: usize, columns: &[&str], rows: &[table::Row]) -> Vec<usize> {
+    let widths = columns.iter().enumerate().map(|(at, name)| {
+        let cells = rows.iter().map(|row| row[at].short().chars().count());
+        // The arrow of the column by which it is sorted.
+        let least = name.chars().count() + 1;
+        cells.max().unwrap_or_default().max(least)
+    });
+    let mut widths: Vec<_> = widths.collect();
+    let others: usize = widths.iter().skip(1).map(|width| width + 1).sum();
+    if let Some(first) = widths.first_mut() {
+        *first = room
+            .saturating_sub(others)
+            .clamp(NAME_WIDTH_MIN.min(*first), *first);
+    }
+    let mut taken = 0;
+    let fits = widths.iter().take_while(|width| {
+        taken += **width;
+        let fits = taken <= room;
+        taken += 1;
+        fits
+    });
+    let fitting = fits.count();
+    widths.truncate(fitting);
+    widths
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+    use ratatui::crossterm::event::KeyEvent;
+
+    use super::super::look::Meters;
+    use super::*;
+
+    fn look(stats: &str, connections: &str) -> Look {
+        Look {
+            at: Instant::now(),
+            stats: serde_json::from_str(stats).expect("stats"),
+            connections: serde_json::from_str(connections).expect("connections"),
+            meters: Meters::default(),
+        }
+    }
+
+    fn screen() -> Screen {
+        let focus = Focus {
+            view: View::Topics,
+            by: View::Topics.by_default(),
+            is_paused: false,
+        };
+        let stats = r#"{"topics":{"orders":{"subscribers":3,"messages":12345,"seq":12345},
+            "a.name.that.is.much.longer.than.there.is.room.for":{"dropped":7}},
+            "totals":{"connections":4,"subscribers":3}}"#;
+        let connections = r#"[{"client_id":"slow","lag":{"events":100,"age_ms":2500},"dropped":42,
+            "address":"127.0.0.1:1234","transport":"ws","id":"1-1"}]"#;
+        let url = "ws://127.0.0.1:8080/ws".to_owned();
+        Screen::new(url, Duration::from_secs(2), focus, look(stats, connections))
+    }
+
+    fn press(screen: &mut Screen, keys: &str) {
+        for key in keys.chars() {
+            let code = match key {
+                '\t' => KeyCode::Tab,
+                '\n' => KeyCode::Enter,
+                '\u{1b}' => KeyCode::Esc,
+                key => KeyCode::Char(key),
+            };
+            let event = Event::Key(KeyEvent::new(code, KeyModifiers::NONE));
+            assert_eq!(screen.press(&event), Pressed::Go, "{key:?}");
+        }
+    }
+
+    fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal.draw(|frame| screen.draw(frame)).expect("drawn");
+        let buffer = terminal.backend().buffer();
+        let line = |y: u16| -> String { (0..width).map(|x| buffer[(x, y)].symbol()).collect() };
+        (0..height).map(|y| line(y).trim_end().to_owned()).collect()
+    }
+
+    #[test]
+    fn topics_and_connections_fit_on_a_small_screen_and_a_smaller_one() {
+        let mut screen = screen();
+        let lines = drawn(&mut screen, 80, 24);
+        assert!(lines[0].starts_with("shardcast at ws://127.0.0.1:8080/ws: topics"));
+        let header = lines.iter().find(|line| line.starts_with("TOPIC"));
+        let header = header.expect("a header");
+        assert!(
+            header.contains("MSG/S▼") && header.ends_with("SEQ"),
+            "{header}"
+        );
+        let orders = lines.iter().find(|line| line.starts_with("orders "));
+        assert!(orders.expect("a topic").ends_with("12.3k"), "{lines:#?}");
+        assert!(lines[23].starts_with("q quit") && lines[23].ends_with("scroll"));
+
+        press(&mut screen, "\t");
+        let lines = drawn(&mut screen, 80, 24);
+        let slow = lines.iter().find(|line| line.starts_with("slow "));
+        assert!(slow.is_some_and(|line| line.contains(" 42 ")), "{lines:#?}");
+        for (width, height) in [(40, 10), (10, 3), (1, 1)] {
+            drawn(&mut screen, width, height);
+        }
+    }
+
+    #[test]
+    fn keys_sort_find_and_pause() {
+        let mut screen = screen();
+        let names = |screen: &mut Screen| {
+            let lines = drawn(screen, 80, 12).into_iter();
+            let rows = lines.skip_while(|line| !line.starts_with("TOPIC")).skip(1);
+            let rows =
+                rows.filter(|line| line.starts_with(['a', 'o']) && !line.starts_with("only"));
+            rows.map(|line| line[..1].to_owned()).collect::<String>()
+        };
+        assert_eq!(names(&mut screen), "ao");
+        press(&mut screen, "ssss");
+        assert_eq!(
+            screen.focus.view.columns()[screen.focus.by.column],
+            "MESSAGES"
+        );
+        assert_eq!(names(&mut screen), "oa");
+        press(&mut screen, "r");
+        assert_eq!(names(&mut screen), "ao");
+        press(&mut screen, "/ord\n");
+        assert_eq!(names(&mut screen), "o");
+        press(&mut screen, "\u{1b}");
+        assert_eq!(names(&mut screen), "ao");
+        press(&mut screen, "p");
+        assert!(drawn(&mut screen, 80, 12)[0].contains("paused"));
+        let quit = Event::Key(KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE));
+        assert_eq!(screen.press(&quit), Pressed::Quit);
+    }
+
+    #[test]
+    fn a_broker_that_does_not_answer_is_said_and_tried_again() {
+        let mut screen = screen();
+        screen.take(Err(Failure::NoAnswer(3)));
+        let lines = drawn(&mut screen, 80, 12);
+        assert!(
+            lines[11].contains("no answer from the server"),
+            "{lines:#?}"
+        );
+        screen.take(Ok(look(r#"{"topics":{},"totals":{}}"#, "[]")));
+        assert!(drawn(&mut screen, 80, 12)[11].starts_with("q quit"));
+    }
+}
