@@ -82,36 +82,48 @@ pub fn short_help() -> String {
     text.push_str(
         "\nFlags of the broker, each also a variable of the environment (--port: PORT):\n",
     );
-    let mut group = None;
-    let mut column = COLUMNS;
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for flag in command.get_arguments() {
         let (Some(heading), Some(name)) = (flag.get_help_heading(), flag.get_long()) else {
             continue;
         };
-        if group != Some(heading) {
-            group = Some(heading);
-            let line = format!("\n  {heading:width$}", width = INDENT - 2);
-            text.push_str(
-                line.strip_prefix(if text.ends_with('\n') { "\n" } else { "" })
-                    .unwrap_or(&line),
-            );
-            column = INDENT;
+        match groups.last_mut() {
+            Some((of, names)) if *of == heading => names.push(name),
+            _ => groups.push((heading, vec![name])),
         }
-        // Without the space behind it.
-        if column + name.len() + 2 > COLUMNS {
-            text.push('\n');
-            text.push_str(&" ".repeat(INDENT));
-            column = INDENT;
+    }
+    for (heading, mut names) in groups {
+        let mut heading = heading;
+        while !names.is_empty() {
+            let line = take_a_line(&mut names);
+            let line = format!("  {heading:width$}{line}\n", width = INDENT - 2);
+            text.push_str(&line);
+            heading = "";
         }
-        text.push_str("--");
-        text.push_str(name);
-        text.push(' ');
-        column += name.len() + 3;
     }
     text.push_str(
-        "\n\n--help, COMMAND --help and the command man say more; completions is for shells.\n",
+        "\n--help, COMMAND --help and the command man say more; completions is for shells.\n",
     );
-    text.replace(" \n", "\n")
+    text
+}
+
+/// Takes the first of `names` that there is room for side by side: one that is too long for the rest of
+/// the line lets shorter ones behind it go first.
+fn take_a_line(names: &mut Vec<&str>) -> String {
+    let mut line = String::new();
+    names.retain(|name| {
+        let gap = if line.is_empty() { "" } else { " " };
+        let width = INDENT + line.len() + gap.len() + 2 + name.len();
+        // A name that is longer than a line has one to itself.
+        let is_taken = width <= COLUMNS || line.is_empty();
+        if is_taken {
+            line.push_str(gap);
+            line.push_str("--");
+            line.push_str(name);
+        }
+        !is_taken
+    });
+    line
 }
 
 fn health_command() -> Command {

@@ -2,7 +2,7 @@
 //!
 //! On a terminal a screen that follows it; anywhere else the same as text.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -94,7 +94,7 @@ impl By {
 /// Follows the broker until the user has seen enough, or the reports are printed.
 pub(super) async fn top(settings: &ClientSettings, wanted: Wanted) -> Result<(), Failure> {
     #[cfg(feature = "top")]
-    if io::stdout().is_terminal() && io::stdin().is_terminal() {
+    if io::IsTerminal::is_terminal(&io::stdout()) && io::IsTerminal::is_terminal(&io::stdin()) {
         return screen::follow(settings, wanted).await;
     }
     report(settings, wanted, &mut io::stdout()).await

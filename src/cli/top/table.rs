@@ -35,6 +35,7 @@ pub(super) const CONNECTIONS: &[&str] = &[
 
 impl Cell {
     /// In few columns, for a screen.
+    #[cfg(feature = "top")]
     pub(super) fn short(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -62,6 +63,7 @@ impl Cell {
     }
 
     /// Whether it tells of a loss.
+    #[cfg(feature = "top")]
     pub(super) fn is_above_zero(&self) -> bool {
         match self {
             Self::Count(count) | Self::Millis(count) => *count > 0,
@@ -145,6 +147,7 @@ impl<'l> Since<'l> {
     }
 
     /// Events delivered in a second.
+    #[cfg(feature = "top")]
     pub(super) fn delivered(&self) -> Option<f64> {
         self.rate(|look| Some(look.stats.totals.delivered))
     }
