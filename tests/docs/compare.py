@@ -1,7 +1,7 @@
 """Whether what was shown is what the page says, but for what differs each time.
 
-Times, UUIDs, epochs and the numbers that a marker names may differ. One that has stood for something stands for the
-same from then on, also in commands: who pastes `--since 27dde33aef33298f:7` has put in the epoch that they saw. `…`
+Times, UUIDs, epochs, keys and the numbers that a marker names may differ. One that has stood for something stands for
+the same from then on, also in commands: who pastes `--since 27dde33aef33298f:7` has put in the epoch that they saw. `…`
 stands for anything. How a page folds its lines does not matter.
 """
 
@@ -12,6 +12,7 @@ import re
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 EPOCH = r"\b[0-9a-f]{16}\b"
+SECRET = r"\b(?:sc_)?[0-9a-f]{64}\b"
 NUMBER = r"\d+(?:\.\d+)?"
 WORD = r"\w+"
 LOG = re.compile(rf"^{TIME} +(?:INFO|WARN|ERROR) ")
@@ -34,7 +35,7 @@ class Comparison:
 
     def typed(self, command: str) -> str:
         for documented, real in self.stands_for.items():
-            if re.fullmatch(EPOCH, documented):
+            if re.fullmatch(f"{EPOCH}|{SECRET}", documented):
                 command = command.replace(documented, real)
         return command
 
@@ -54,7 +55,7 @@ class Comparison:
 
     def pattern(self, documented: str) -> tuple[str, list[str]]:
         varying = [rf"(?<![\w.]){re.escape(word)}(?![\w.])" for word in self.varying]
-        token = re.compile("|".join([TIME, UUID, EPOCH, "…", *varying]))
+        token = re.compile("|".join([TIME, UUID, SECRET, EPOCH, "…", *varying]))
         names: list[str] = []
         pattern, at = "", 0
         text = flat(documented)
@@ -72,7 +73,7 @@ class Comparison:
             elif word in names:
                 pattern += rf"(?:\{names.index(word) + 1})"
             else:
-                kind = next(kind for kind in (UUID, EPOCH, NUMBER, WORD) if re.fullmatch(kind, word))
+                kind = next(kind for kind in (UUID, SECRET, EPOCH, NUMBER, WORD) if re.fullmatch(kind, word))
                 pattern += f"({kind})"
                 names.append(word)
         return pattern + re.escape(text[at:]), names

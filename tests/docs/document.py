@@ -177,7 +177,12 @@ class Document:
     def free_terminal(self) -> Terminal:
         """The first that shows a prompt, or else another one."""
         for terminal in self.terminals:
+            while terminal.listen(0):
+                pass
             if terminal.ended:
+                for pending in [pending for pending in self.pending if pending.terminal is terminal]:
+                    self.at_the_end(pending)
+                    self.pending.remove(pending)
                 return terminal
         self.terminals.append(Terminal(self.directory, self.environment))
         return self.terminals[-1]

@@ -44,7 +44,7 @@ PAGES = (
 # Pages whose commands are for readers who stand in their folder.
 OWN_FOLDER = ("examples/",)
 PAGE_SECS = 150
-AT_ONCE = 2
+AT_ONCE = 3
 
 
 def main() -> int:
