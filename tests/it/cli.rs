@@ -1,7 +1,7 @@
 //! The subcommands that are clients, run as people and scripts run them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
@@ -196,6 +196,28 @@ async fn a_shell_reads_commands_from_a_pipe() {
     assert!(output.contains("pong"), "{output}");
     let event = subscriber.expect_event("orders").await;
     assert_eq!(event["message"]["payload"]["n"], 1);
+}
+
+/// As in an editor's shell. `script` gives it the terminal.
+#[tokio::test]
+async fn a_shell_talks_on_a_terminal_that_cannot_move_its_cursor() {
+    let broker = broker().await;
+    let script = Command::new("script")
+        .args(["--quiet", "--return", "--command"])
+        .arg(concat!(env!("CARGO_BIN_EXE_shardcast"), " shell"))
+        .arg("/dev/null")
+        .env("TERM", "dumb")
+        .env("SHARDCAST_URL", format!("ws://{}/ws", broker.address()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tool = Tool(script.expect("script is part of every Debian"));
+    let mut stdin = tool.0.stdin.take().expect("stdin is piped");
+    stdin.write_all(b"topics\nquit\n").expect("it reads");
+    let ended = tool.end();
+    assert!(ended.stdout.contains("\"orders\""), "{}", ended.stdout);
+    assert_eq!(ended.code, Some(0), "{}", ended.stdout);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! The editor blocks, so it has a thread of its own. It asks for the next line only when it is told to, because a
 //! process that ends while a line is being edited leaves the terminal in raw mode.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -36,12 +36,16 @@ pub(super) async fn run(
         .auto_add_history(true)
         .build();
     let mut editor = Editor::with_config(config).map_err(unusable)?;
-    let mut printer = editor.create_external_printer().map_err(unusable)?;
+    // None on a terminal that cannot move its cursor (`TERM=dumb`): there the editor reads plain lines.
+    let mut printer = editor.create_external_printer().ok();
     let (entered, mut lines) = mpsc::channel(1);
     let (proceed, proceeds) = mpsc::channel(1);
     let editing = thread::spawn(move || edit(editor, history.as_deref(), &entered, proceeds));
 
-    let mut say = |line: String| printer.print(line + "\n").map_err(unusable);
+    let mut say = |line: String| match &mut printer {
+        Some(printer) => printer.print(line + "\n").map_err(unusable),
+        None => writeln!(io::stdout(), "{line}").map_err(Failure::Output),
+    };
     say("connected; help lists the commands".to_owned())?;
     let mut sent = 0_u64;
     let ended = loop {
