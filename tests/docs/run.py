@@ -29,6 +29,7 @@ from pathlib import Path
 from document import Document, Failure
 from links import broken
 from page import Misuse
+from settings import unknown
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -51,7 +52,7 @@ def main() -> int:
     if sys.argv[1:2] == ["--inside"]:
         return inside(Path(sys.argv[2]), Path(sys.argv[3]))
     pages = sys.argv[1:] or sorted(str(page.relative_to(ROOT)) for glob in PAGES for page in ROOT.glob(glob))
-    faults = [fault for page in pages for fault in broken(ROOT / page)]
+    faults = [fault for page in pages for fault in broken(ROOT / page) + unknown(ROOT / page, ROOT)]
     with tempfile.TemporaryDirectory(prefix="docs-") as place:
         environment = prepare(Path(place))
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:

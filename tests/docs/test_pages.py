@@ -14,8 +14,10 @@ import document
 from document import Document, Failure
 from links import broken
 from page import Misuse
+from settings import unknown
 
-ENVIRONMENT = dict(os.environ) | {"DOCS_ROOT": str(Path(__file__).parents[2])}
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = dict(os.environ) | {"DOCS_ROOT": str(ROOT)}
 EPOCH = "27dde33aef33298f"
 OTHER = "00ff00ff00ff00ff"
 
@@ -109,6 +111,13 @@ class Pages(unittest.TestCase):
         self.assertEqual(broken(page), [])
         page.write_text("[a](other.md#nowhere) [b](gone.md)")
         self.assertEqual(len(broken(page)), 2)
+
+    def test_names(self) -> None:
+        page = self.place / "names.md"
+        page.write_text("`RING_BUFFER_SIZE`, `TOPIC_NOT_FOUND`, `SHARDCAST_URL`, `TCP_NODELAY`")
+        self.assertEqual(unknown(page, ROOT), [])
+        page.write_text("`RING_BUFFER_LENGTH`, `SHARDCAST_ADDRESS`")
+        self.assertEqual(len(unknown(page, ROOT)), 2)
 
 
 if __name__ == "__main__":
