@@ -351,3 +351,28 @@ async fn bodies_on_their_way_are_bounded_by_the_budget() {
     let answer = post(&broker, "t", r#"{"payload":1}"#).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_no_more_in_a_turn_than_a_ring_holds() {
+    const CALLERS: u64 = 48;
+    const CALLS: u64 = 10;
+    let broker = Broker::start(&[("SHARDS", "1"), ("SUBSCRIBER_QUEUE_SIZE", "10")]);
+    broker.create_topic("t").await;
+    let mut subscriber = Client::subscribed(&broker, "t").await;
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..CALLERS {
+        let mut rest = Rest::open(&broker).await;
+        callers.spawn(async move {
+            for _ in 0..CALLS {
+                let body = r#"{"payload":1}"#;
+                let answer = rest.request("POST", "/topics/t/messages", &[], body).await;
+                assert_eq!(answer.status, 200, "{}", answer.body);
+            }
+        });
+    }
+    // It takes all that it is given: nothing falls out.
+    for seq in 1..=CALLERS * CALLS {
+        assert_eq!(subscriber.recv().await["seq"], seq);
+    }
+    callers.join_all().await;
+}

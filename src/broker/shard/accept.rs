@@ -6,7 +6,7 @@ use super::super::ids::Ids;
 use super::super::request::Publishes;
 use super::super::table::Slot;
 use super::super::topic::Accepted;
-use super::Shard;
+use super::{Load, Shard};
 use crate::protocol::time::{Moment, Timestamp};
 
 /// A batch whose messages are being accepted.
@@ -16,12 +16,26 @@ pub(super) struct Batch {
     outcomes: Vec<Outcome>,
 }
 
+impl Load {
+    /// The topic of `slot` has got so many messages more in `turn`.
+    pub(super) fn add(&mut self, turn: u64, slot: &mut Slot, messages: usize) {
+        if slot.turn != turn {
+            (slot.turn, slot.turn_events) = (turn, 0);
+        }
+        slot.turn_events += messages;
+        self.fullest = self.fullest.max(slot.turn_events);
+        if slot.topic.is_matched() {
+            self.matched += messages;
+        }
+    }
+}
+
 impl Shard {
-    /// Sorts a batch's messages to their topics. Returns how many the fullest of them has got in
-    /// this turn.
-    pub(super) fn gather(&mut self, publishes: Publishes) -> usize {
+    /// Sorts a batch's messages to their topics.
+    pub(super) fn gather(&mut self, publishes: Publishes) {
         let batch = self.batches.len();
-        let mut fullest = 0;
+        self.load.events += publishes.items.len();
+        self.load.bytes += publishes.text.len();
         let mut outcomes = Vec::with_capacity(publishes.items.len());
         for (index, item) in publishes.items.iter().enumerate() {
             let outcome = match self.find_or_create(publishes.topic(item)) {
@@ -33,17 +47,8 @@ impl Shard {
                             self.touched.push(place);
                         }
                         slot.waiting.push((batch, index));
-                        if slot.turn != self.turns {
-                            slot.turn = self.turns;
-                            slot.turn_events = 0;
-                        }
-                        slot.turn_events += 1;
                         slot.has_once |= item.once;
-                        fullest = fullest.max(slot.turn_events);
-                        if slot.topic.is_matched() {
-                            self.matched_events += 1;
-                            fullest = fullest.max(self.matched_events);
-                        }
+                        self.load.add(self.turns, slot, 1);
                     }
                     Outcome::Waiting
                 }
@@ -54,7 +59,6 @@ impl Shard {
             publishes,
             outcomes,
         });
-        fullest
     }
 
     /// Accepts all gathered messages, topic by topic, then answers them, batch by batch: events

@@ -60,6 +60,17 @@ pub struct ShardLimits {
     pub auto_create: bool,
 }
 
+/// What one turn has taken in.
+#[derive(Debug, Default)]
+struct Load {
+    events: usize,
+    bytes: usize,
+    /// Of the topic that has got most.
+    fullest: usize,
+    /// For topics that patterns mean: one ring may get all of them.
+    matched: usize,
+}
+
 /// An answer to somebody who is no connection.
 #[derive(Debug)]
 enum Told {
@@ -100,8 +111,8 @@ pub struct Shard {
     places: Vec<usize>,
     /// What the creations of this turn have cost.
     welcomes: usize,
-    /// Messages of this turn for topics that patterns mean: one ring may get all of them.
-    matched_events: usize,
+    /// What this turn has accepted, or gathered to be.
+    load: Load,
     turns: u64,
     /// The budget is used up and nothing can give way, as seen at the start of the turn.
     must_refuse: bool,
@@ -130,7 +141,7 @@ impl Shard {
             works: VecDeque::new(),
             places: Vec::new(),
             welcomes: 0,
-            matched_events: 0,
+            load: Load::default(),
             table: Table::new(index, cores, shared.clone()),
             shared,
             touched: Vec::new(),
@@ -156,36 +167,22 @@ impl Shard {
         self.turns = self.turns.wrapping_add(1);
         self.table.now = ts;
         self.must_refuse = self.shared.budget.is_over() && !self.relieve();
-        (self.welcomes, self.matched_events) = (0, 0);
-        let (mut events, mut bytes) = (0, 0);
-        let mut requests_max = self.limits.turn_requests_max;
+        (self.welcomes, self.load) = (0, Load::default());
         if self.posting.is_some() {
             self.go_on_posting(ts);
-            if self.posting.is_some() {
-                requests_max = 0;
-            }
         }
-        for _ in 0..requests_max {
+        for _ in 0..self.limits.turn_requests_max {
+            if self.is_full() {
+                break;
+            }
             let Some(request) = self.inbox.pop() else {
                 break;
             };
             if let Request::Publish(publishes) = request {
-                events += publishes.items.len();
-                bytes += publishes.text.len();
-                let fullest = self.gather(publishes);
-                if fullest >= self.limits.turn_topic_events_max
-                    || events >= self.limits.turn_events_max
-                    || bytes >= self.limits.turn_bytes_max
-                    || self.welcomes >= patterns::WELCOMES_MAX
-                {
-                    break;
-                }
+                self.gather(publishes);
             } else {
                 self.accept_waiting(ts);
                 self.handle(request, ts);
-                if self.posting.is_some() || self.welcomes >= patterns::WELCOMES_MAX {
-                    break;
-                }
             }
         }
         self.accept_waiting(ts);
@@ -196,6 +193,16 @@ impl Shard {
             told.send();
         }
         self.inbox.wake_refused();
+    }
+
+    /// Whether the turn takes no more.
+    fn is_full(&self) -> bool {
+        let (load, limits) = (&self.load, &self.limits);
+        self.posting.is_some()
+            || load.fullest.max(load.matched) >= limits.turn_topic_events_max
+            || load.events >= limits.turn_events_max
+            || load.bytes >= limits.turn_bytes_max
+            || self.welcomes >= patterns::WELCOMES_MAX
     }
 
     fn hand_over(&mut self, deliver: &mut impl FnMut(usize, Delivery)) {

@@ -56,11 +56,18 @@ impl Shard {
         };
         let done = posting.receipts.len();
         let (mut bytes, mut fresh) = (0, Vec::new());
+        // There is room for one at least: a full turn takes no request, and a new one is empty.
+        self.load.add(self.turns, slot, 0);
+        let load = &mut self.load;
+        let taken = if slot.topic.is_matched() {
+            slot.turn_events.max(load.matched)
+        } else {
+            slot.turn_events
+        };
+        let events_max = self.limits.turn_topic_events_max.saturating_sub(taken);
         let (mut next, mut earlier) = (slot.topic.seq() + 1, Ids::default());
         for message in posting.messages.get(done..).unwrap_or_default() {
-            if fresh.len() >= self.limits.turn_topic_events_max
-                || bytes >= self.limits.turn_bytes_max
-            {
+            if fresh.len() >= events_max.max(1) || bytes >= self.limits.turn_bytes_max {
                 break;
             }
             let known = message
@@ -80,6 +87,9 @@ impl Shard {
                 fresh.push(message);
             }
         }
+        load.events += fresh.len();
+        load.bytes += bytes;
+        load.add(self.turns, slot, fresh.len());
         let outgoing = &mut self.outgoing;
         let mut accepted = posting
             .receipts
