@@ -44,6 +44,8 @@ pub mod wire;
 
 pub mod process;
 
+pub mod cluster;
+
 pub mod access;
 pub mod pattern;
 

@@ -71,6 +71,8 @@ pub struct ShardCounters {
     pub dropped: Counter,
     /// Bytes that histories keep.
     pub history_bytes: Counter,
+    /// 1 while the budget is used up and nothing can give way.
+    pub refusing: Counter,
 }
 
 /// What one topic has done since it was created. Written by its shard, but for `dropped`.

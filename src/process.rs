@@ -8,6 +8,7 @@ use crate::access::Access;
 use crate::access::address::Addresses;
 use crate::broker::Broker;
 use crate::budget::Budget;
+use crate::cluster::standing::Standing;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::roster::Ledger;
@@ -24,6 +25,8 @@ pub struct Process {
     pub addresses: Arc<Addresses>,
     /// The way to the shards.
     pub broker: Broker,
+    /// How it stands with the other nodes, if there may be others.
+    pub cluster: Option<Arc<Standing>>,
     /// All counters.
     pub metrics: Metrics,
     /// Who was connected.

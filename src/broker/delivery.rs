@@ -179,6 +179,10 @@ pub enum Refusal {
     TooManyMatched(usize),
     /// `MEMORY_BUDGET` is used up.
     NoMemory,
+    /// It has not found its place among all changes in time, and may still do so.
+    Unavailable,
+    /// It is larger than can be told to all nodes at once.
+    TooLarge,
 }
 
 impl Refusal {
@@ -200,6 +204,14 @@ impl Refusal {
             Self::NoMemory => (
                 ErrorCode::LimitExceeded,
                 "No room: the memory budget is used up (MEMORY_BUDGET)".into(),
+            ),
+            Self::Unavailable => (
+                ErrorCode::Unavailable,
+                "The cluster's log did not confirm it in time: it may still happen".into(),
+            ),
+            Self::TooLarge => (
+                ErrorCode::MessageTooLarge,
+                "Larger than the cluster's log takes at once (max_payload of NATS)".into(),
             ),
         }
     }

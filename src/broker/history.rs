@@ -72,6 +72,16 @@ impl History {
         self.runs.iter().flat_map(|run| run.each(0))
     }
 
+    /// The runs that are kept.
+    pub(crate) fn runs(&self) -> Vec<Arc<Run>> {
+        self.runs.iter().cloned().collect()
+    }
+
+    /// How many events are kept at most.
+    pub(crate) fn events_max(&self) -> u64 {
+        self.events_max as u64
+    }
+
     /// Bytes of all runs kept.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -14,25 +14,29 @@ const SPARE: usize = 64;
 /// What one id takes in the map, its rounding included.
 const ID_BYTES: usize = 48;
 
-/// Sequence numbers by the value of the id: two ways of writing a UUID are one id.
+/// The first and the last sequence number by the value of the id: two ways of writing a UUID are one
+/// id.
 #[derive(Debug, Default)]
-pub(crate) struct Ids(AHashMap<u128, u64>);
+pub(crate) struct Ids(AHashMap<u128, (u64, u64)>);
 
 impl Ids {
-    /// A message with this id has this sequence number, unless one that is not before `oldest` has
-    /// the id already: of several the first counts.
+    /// A message with this id has this sequence number. Of several that are not before `oldest` the
+    /// first counts.
     pub(crate) fn note(&mut self, id: &str, seq: u64, oldest: u64) {
         if let Ok(id) = Uuid::try_parse(id) {
-            let known = self.0.entry(id.as_u128()).or_insert(seq);
-            if *known < oldest {
-                *known = seq;
+            let (first, last) = self.0.entry(id.as_u128()).or_insert((seq, seq));
+            if *first < oldest {
+                *first = if *last < oldest { seq } else { *last };
             }
+            *last = seq;
         }
     }
 
-    /// The message with this id.
-    pub(crate) fn seq_of(&self, id: &str) -> Option<u64> {
-        self.0.get(&Uuid::try_parse(id).ok()?.as_u128()).copied()
+    /// The first message with this id that is not before `oldest`; of more than two the last, once the
+    /// first is before it.
+    pub(crate) fn seq_of(&self, id: &str, oldest: u64) -> Option<u64> {
+        let (first, last) = self.0.get(&Uuid::try_parse(id).ok()?.as_u128())?;
+        [*first, *last].into_iter().find(|seq| *seq >= oldest)
     }
 }
 
@@ -61,16 +65,35 @@ impl KeptIds {
         self.ids.note(id, seq, oldest);
         let ids = &mut self.ids.0;
         if ids.len() > 2 * self.left + SPARE {
-            ids.retain(|_, seq| *seq >= oldest);
+            ids.retain(|_, (_, last)| *last >= oldest);
             self.left = ids.len();
             ids.shrink_to(2 * self.left + SPARE);
         }
         self.booked.set(ids.capacity() * ID_BYTES);
     }
 
+    /// Ids whose first message is before `oldest`, and whose last is not before `kept_from`.
+    pub(crate) fn before(&self, oldest: u64, kept_from: u64) -> Vec<(u128, u64, u64)> {
+        let all = self
+            .ids
+            .0
+            .iter()
+            .map(|(id, (first, last))| (*id, *first, *last));
+        all.filter(|(_, first, last)| *first < oldest && *last >= kept_from)
+            .collect()
+    }
+
+    /// Knows these again.
+    pub(crate) fn restore(&mut self, ids: &[(u128, u64, u64)]) {
+        let known = ids.iter().map(|(id, first, last)| (*id, (*first, *last)));
+        self.ids.0.extend(known);
+        self.left = self.ids.0.len();
+        self.booked.set(self.ids.0.capacity() * ID_BYTES);
+    }
+
     /// The first message with this id, if it is not before `oldest`.
     pub(crate) fn seq_of(&self, id: &str, oldest: u64) -> Option<u64> {
-        self.ids.seq_of(id).filter(|seq| *seq >= oldest)
+        self.ids.seq_of(id, oldest)
     }
 }
 
@@ -90,10 +113,11 @@ mod tests {
         ids.note(&id(1), 1, 1);
         ids.note(&id(1), 2, 1);
         assert_eq!(ids.seq_of(&id(1), 1), Some(1));
-        ids.note(&id(1), 3, 2);
-        assert_eq!(ids.seq_of(&id(1).to_uppercase(), 2), Some(3));
+        assert_eq!(ids.seq_of(&id(1), 2), Some(2), "the first has gone");
+        ids.note(&id(1), 3, 3);
+        assert_eq!(ids.seq_of(&id(1).to_uppercase(), 3), Some(3));
         assert_eq!(
-            ids.seq_of(&Uuid::from_u128(1).simple().to_string(), 2),
+            ids.seq_of(&Uuid::from_u128(1).simple().to_string(), 3),
             Some(3)
         );
         assert_eq!(ids.seq_of(&id(1), 4), None);

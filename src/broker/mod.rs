@@ -18,7 +18,7 @@ pub mod run;
 pub mod shard;
 mod subscribers;
 mod table;
-mod topic;
+pub mod topic;
 
 pub use table::Shared;
 
@@ -42,6 +42,9 @@ impl ConnectionId {
         let times = u64::from(times) & ((1 << TIMES_BITS) - 1);
         Self((core as u64) << (SLOT_BITS + TIMES_BITS) | times << SLOT_BITS | u64::from(slot))
     }
+
+    /// No connection: what is said to it is said to nobody. No core has its number.
+    pub const NOBODY: Self = Self(u64::MAX);
 
     /// The core that owns the socket.
     pub fn core(self) -> usize {
@@ -76,6 +79,20 @@ pub struct Broker {
     directories: Arc<[Arc<Published>]>,
     /// Keyed at the start, so that nobody can choose names that meet in one shard.
     hasher: ahash::RandomState,
+    /// Where changes are put in their order, if that is not the inbox of the topic's shard.
+    order: Option<Order>,
+}
+
+/// An order of all changes that others keep too. Topics are in *partitions*, which are the same for all
+/// of them; changes go in at the entrance, and come back as [`request::Settled`].
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Takes changes.
+    pub entrance: Arc<Inbox>,
+    /// How many partitions there are.
+    pub partitions: usize,
+    /// The partition of a topic, of so many.
+    pub partition_of: fn(&str, usize) -> usize,
 }
 
 impl Broker {
@@ -90,7 +107,46 @@ impl Broker {
             directories: inboxes.iter().map(|_| Arc::default()).collect(),
             inboxes,
             hasher: ahash::RandomState::new(),
+            order: None,
         }
+    }
+
+    /// The same, with changes that are put in order elsewhere.
+    #[must_use]
+    pub fn ordered_by(self, order: Order) -> Self {
+        Self {
+            order: Some(order),
+            ..self
+        }
+    }
+
+    /// Whether changes are put in order elsewhere: then they take longer than what asks only a shard.
+    pub fn is_ordered_elsewhere(&self) -> bool {
+        self.order.is_some()
+    }
+
+    /// Where changes are put in order, if that is elsewhere.
+    pub fn entrance(&self) -> Option<&Arc<Inbox>> {
+        self.order.as_ref().map(|order| &order.entrance)
+    }
+
+    /// The lane of `topic`: changes that go in together are of one lane.
+    pub fn lane_of(&self, topic: &str) -> usize {
+        match &self.order {
+            None => self.shard_of(topic),
+            Some(order) => (order.partition_of)(topic, order.partitions),
+        }
+    }
+
+    /// Where changes of a lane go in.
+    pub fn lane(&self, lane: usize) -> &Arc<Inbox> {
+        self.entrance().unwrap_or_else(|| self.inbox(lane))
+    }
+
+    /// Where changes of `topic` go in.
+    pub fn lane_for(&self, topic: &str) -> &Arc<Inbox> {
+        self.entrance()
+            .unwrap_or_else(|| self.inbox(self.shard_of(topic)))
     }
 
     /// The shard that owns `topic`.
@@ -99,6 +155,9 @@ impl Broker {
         reason = "the product's upper half is below the number of shards"
     )]
     pub fn shard_of(&self, topic: &str) -> usize {
+        if let Some(order) = &self.order {
+            return (order.partition_of)(topic, order.partitions) % self.inboxes.len();
+        }
         let hash = self.hasher.hash_one(topic);
         // The upper half of the product spreads the hash over the shards without a division.
         ((u128::from(hash) * self.inboxes.len() as u128) >> 64) as usize

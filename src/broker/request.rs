@@ -10,10 +10,11 @@ use super::ConnectionId;
 use super::delivery::Refusal;
 use super::directory::TopicEntry;
 use super::ring::{Fetch, Piece};
+use super::topic::Image;
 use crate::pattern::Pattern;
 use crate::protocol::policy::Policy;
 use crate::protocol::post::Post;
-use crate::protocol::time::Moment;
+use crate::protocol::time::{Moment, Timestamp};
 
 /// Something for a shard to do.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ pub enum Request {
         /// Its name.
         name: Box<str>,
         /// Takes whether there was one.
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
     },
     /// Accept messages that came over HTTP: all of them, or none, one behind the other.
     Post(Posted),
@@ -115,6 +116,85 @@ pub enum Request {
         /// Takes the answer.
         reply: oneshot::Sender<()>,
     },
+    /// Show every topic as it is at this moment.
+    Survey {
+        /// Takes them, some at a time.
+        images: std::sync::mpsc::Sender<Vec<Image>>,
+    },
+    /// Make a topic as it was shown.
+    Restore(Box<Restored>),
+    /// Carry out a change whose place among all changes is decided already: it happens on terms that are
+    /// not this shard's, so that it comes to the same wherever it is carried out.
+    Settled(Box<Settled>),
+    /// Answer a change that is not carried out.
+    Refuse(Box<Request>, Refusal),
+}
+
+/// A topic as it was shown, to be made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Its name, checked.
+    pub name: Box<str>,
+    /// Its epoch.
+    pub epoch: Box<str>,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The number of its newest message.
+    pub seq: u64,
+    /// The newest messages, up to that one.
+    pub messages: Vec<RestoredMessage>,
+    /// Ids that count as kept though their messages are not: the first and the last with each.
+    pub ids: Vec<(u128, u64, u64)>,
+}
+
+/// A message of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredMessage {
+    /// Its id, as its publisher wrote it.
+    pub id: Box<str>,
+    /// JSON, byte for byte.
+    pub payload: Box<str>,
+    /// When it was accepted.
+    pub ts: Timestamp,
+}
+
+/// A change that has its place among all changes.
+#[derive(Debug)]
+pub struct Settled {
+    /// On what terms.
+    pub terms: Terms,
+    /// What.
+    pub request: Request,
+}
+
+/// The terms on which changes happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// When.
+    pub ts: Timestamp,
+    /// What the epoch of a topic is made of that comes to be. Chance, where nothing else is wanted: then
+    /// the change is not settled, and may be refused for want of room.
+    pub birth: Option<u64>,
+    /// Whether it may make its topic.
+    pub creation: Creation,
+}
+
+/// Whether what needs a topic may make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Creation {
+    /// No: it has to be there.
+    Never,
+    /// Yes.
+    Allowed,
+    /// It might, were there not as many topics as there may be.
+    Full,
+}
+
+impl Terms {
+    /// Whether the change has its place: then it happens, whether there is room or not.
+    pub fn are_settled(&self) -> bool {
+        self.birth.is_some()
+    }
 }
 
 /// What a connection wants of a pattern.
@@ -241,6 +321,8 @@ pub enum Created {
     LimitReached,
     /// `MEMORY_BUDGET` is used up.
     NoMemory,
+    /// It has not found its place among all changes in time, and may still do so.
+    Unavailable,
 }
 
 /// Which earlier events a new subscriber wants.

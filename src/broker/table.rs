@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ahash::AHashMap;
 
 use super::directory::{Directory, Published, TopicEntry};
+use super::inbox::Inbox;
+use super::request::Restored;
 use super::topic::Topic;
 use crate::budget::{Budget, Kind};
 use crate::metrics::ShardCounters;
@@ -46,6 +48,9 @@ pub struct Shared {
     pub topics_total: Arc<AtomicUsize>,
     /// The budget of the process.
     pub budget: Arc<Budget>,
+    /// Where changes go to be settled, if others share the topics: a topic that somebody here needs is
+    /// made by asking there.
+    pub entrance: Option<Arc<Inbox>>,
 }
 
 /// See the module.
@@ -132,12 +137,14 @@ impl Table {
         self.slots.len()
     }
 
-    /// Makes a topic, unless `topics_max` are there. The name must be checked and free.
+    /// Makes a topic, unless `topics_max` are there; its epoch of `birth`, or else of chance. The name
+    /// must be checked and free.
     pub(crate) fn create(
         &mut self,
         name: &str,
         history_events_max: usize,
         topics_max: usize,
+        birth: Option<u64>,
     ) -> Option<usize> {
         // Relaxed: the count guards nothing but itself.
         let counted =
@@ -147,12 +154,30 @@ impl Table {
                     (total < topics_max).then_some(total + 1)
                 });
         counted.ok()?;
+        let chance = || ahash::RandomState::new().hash_one((self.shard, self.epochs + 1));
+        let epoch = birth.unwrap_or_else(chance);
+        let epoch = format!("{epoch:016x}").into_boxed_str();
+        Some(self.put(name, epoch, self.now, history_events_max))
+    }
+
+    /// Makes a topic as it was, however many there are. The name must be free.
+    pub(crate) fn create_again(&mut self, of: &Restored, history_events_max: usize) -> usize {
+        self.shared.topics_total.fetch_add(1, Ordering::Relaxed);
+        self.put(&of.name, of.epoch.clone(), of.created, history_events_max)
+    }
+
+    fn put(
+        &mut self,
+        name: &str,
+        epoch: Box<str>,
+        created: Timestamp,
+        history_events_max: usize,
+    ) -> usize {
         self.epochs += 1;
-        let epoch = ahash::RandomState::new().hash_one((self.shard, self.epochs));
         let entry = Arc::new(TopicEntry::new(
             name,
-            format!("{epoch:016x}").into_boxed_str(),
-            self.now,
+            epoch,
+            created,
             self.shard,
             self.cores,
             Arc::clone(&self.shared.counters),
@@ -166,7 +191,7 @@ impl Table {
         self.names.insert(Arc::clone(&entry.name), place);
         self.ordered.insert(Arc::clone(&entry.name), place);
         let slot = Some(Slot {
-            topic: Topic::new(entry, history_events_max),
+            topic: Topic::new(entry, history_events_max, self.shared.entrance.is_some()),
             waiting: Vec::new(),
             turn: 0,
             turn_events: 0,
@@ -179,7 +204,7 @@ impl Table {
             Some(free) => *free = slot,
             None => self.slots.push(slot),
         }
-        Some(place)
+        place
     }
 
     /// Takes a topic out.

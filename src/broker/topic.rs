@@ -9,8 +9,8 @@ use super::ConnectionId;
 use super::RUN_EVENTS_LIMIT;
 use super::directory::{Audience, TopicEntry};
 use super::history::History;
-use super::ids::{Ids, KeptIds};
-use super::request::Replay;
+use super::ids::KeptIds;
+use super::request::{Replay, Restored};
 use super::ring::{Fetch, Piece};
 use super::run::{RUN_BYTES_MAX, Run};
 use super::subscribers::{Change, Reason, Subscribers};
@@ -25,6 +25,21 @@ pub(crate) struct Accepted {
     pub(crate) matched: u64,
 }
 
+/// A topic as it is at one moment.
+#[derive(Debug)]
+pub struct Image {
+    /// Its name, its epoch, when it was created.
+    pub entry: Arc<TopicEntry>,
+    /// The number of its newest message.
+    pub seq: u64,
+    /// The first message that is kept; one more than the newest if none is.
+    pub oldest: u64,
+    /// The runs that are kept; the first may begin before `oldest`.
+    pub runs: Vec<Arc<Run>>,
+    /// Ids that count as kept though their messages are not: the first and the last with each.
+    pub ids: Vec<(u128, u64, u64)>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Topic {
     entry: Arc<TopicEntry>,
@@ -35,10 +50,13 @@ pub(crate) struct Topic {
     booked: Booked,
     /// Made when somebody asks first whether an id is kept.
     ids: Option<Box<KeptIds>>,
+    /// Others keep the same topic: which ids count as kept is a matter of numbers, and not of how much
+    /// memory there is here.
+    is_shared: bool,
 }
 
 impl Topic {
-    pub(crate) fn new(entry: Arc<TopicEntry>, history_events_max: usize) -> Self {
+    pub(crate) fn new(entry: Arc<TopicEntry>, history_events_max: usize, is_shared: bool) -> Self {
         let budget = Arc::clone(&entry.budget);
         Self {
             booked: Booked::new(budget, entry.shard, Kind::Topics, 0),
@@ -47,6 +65,7 @@ impl Topic {
             history: History::new(history_events_max),
             subscribers: Subscribers::default(),
             ids: None,
+            is_shared,
         }
     }
 
@@ -107,10 +126,11 @@ impl Topic {
         let mut payload_bytes = 0;
         for ((id, payload), end) in messages.take(taken).zip(&mut ends) {
             self.seq += 1;
+            let kept_from = self.kept_from(self.seq);
             payload_bytes += payload.len() as u64;
             template.encode(&mut frames, id, payload, ts, self.seq);
             if let Some(ids) = &mut self.ids {
-                ids.note(id, self.seq, self.history.oldest().unwrap_or(self.seq));
+                ids.note(id, self.seq, kept_from);
             }
             *end = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         }
@@ -123,15 +143,28 @@ impl Topic {
         Run::new(frames, ends, first_seq, read_at, Arc::clone(&self.entry))
     }
 
-    /// The sequence number of the first message with this id that is kept, or that is to be accepted
-    /// `earlier` than the one in question.
-    pub(crate) fn seq_of(&mut self, id: &str, earlier: &Ids) -> Option<u64> {
-        self.kept_seq_of(id).or_else(|| earlier.seq_of(id))
+    /// The oldest message that still counts as kept when the one with sequence number `next` comes.
+    pub(crate) fn kept_from(&self, next: u64) -> u64 {
+        let by_count = next.saturating_sub(self.history.events_max());
+        if self.is_shared {
+            return by_count;
+        }
+        by_count.max(self.history.oldest().unwrap_or(next))
     }
 
-    fn kept_seq_of(&mut self, id: &str) -> Option<u64> {
-        let oldest = self.history.oldest()?;
-        let ids = self.ids.get_or_insert_with(|| {
+    /// The sequence number of the first message with this id that is kept when the one with sequence
+    /// number `next` comes.
+    pub(crate) fn seq_of(&mut self, id: &str, next: u64) -> Option<u64> {
+        if self.ids.is_none() && self.history.oldest().is_none() {
+            return None;
+        }
+        let kept_from = self.kept_from(next);
+        self.ids().seq_of(id, kept_from)
+    }
+
+    fn ids(&mut self) -> &mut KeptIds {
+        let oldest = self.history.oldest().unwrap_or_default();
+        self.ids.get_or_insert_with(|| {
             let mut ids = Box::new(KeptIds::new(&self.entry));
             for (seq, frame) in self.history.each() {
                 if let Some(id) = self.entry.template.id(frame) {
@@ -139,8 +172,46 @@ impl Topic {
                 }
             }
             ids
-        });
-        ids.seq_of(id, oldest)
+        })
+    }
+
+    /// As it is now. Frames are shared.
+    pub(crate) fn image(&self) -> Image {
+        let oldest = self.history.oldest().unwrap_or(self.seq + 1);
+        let kept_from = self.kept_from(self.seq + 1);
+        let ids = self.ids.as_ref().filter(|_| kept_from < oldest);
+        let ids = ids.map_or_else(Vec::new, |ids| ids.before(oldest, kept_from));
+        Image {
+            entry: Arc::clone(&self.entry),
+            seq: self.seq,
+            oldest,
+            runs: self.history.runs(),
+            ids,
+        }
+    }
+
+    /// Makes it as it was. It must be new.
+    pub(crate) fn restore(&mut self, of: &Restored, run_events_max: usize) {
+        self.seq = of.seq.saturating_sub(of.messages.len() as u64);
+        if !of.ids.is_empty() {
+            let mut ids = Box::new(KeptIds::new(&self.entry));
+            ids.restore(&of.ids);
+            self.ids = Some(ids);
+        }
+        for alike in of.messages.chunk_by(|one, next| one.ts == next.ts) {
+            let ts = alike.first().map_or(self.entry.created(), |first| first.ts);
+            let messages = alike.iter().map(|of| (&*of.id, &*of.payload));
+            let (ignore, nobody) = (|_| {}, |_, _, _| {});
+            self.publish(
+                messages,
+                ts,
+                Moment::default(),
+                run_events_max,
+                ignore,
+                nobody,
+            );
+        }
+        self.entry.counters.accepted.set(self.seq);
     }
 
     /// Hands `run` to every core that has subscribers.
@@ -192,6 +263,10 @@ impl Topic {
 
     /// Lets go of the oldest run that is kept.
     pub(crate) fn forget_oldest(&mut self) {
+        if self.is_shared {
+            // The others may not have to forget it: its id goes on counting.
+            self.ids();
+        }
         let before = self.history.bytes();
         self.history.drop_oldest();
         self.booked_history(before);

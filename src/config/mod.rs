@@ -22,7 +22,9 @@ use self::rule::{Rule, SettingError};
 use self::rule::{
     bytes, count, millis, number, one_of, optional, path, seconds, some_text, switch, text,
 };
-use self::values::{ApiKeys, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy};
+use self::values::{
+    ApiKeys, ClusterStorage, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy,
+};
 
 pub mod client;
 pub mod networks;
@@ -212,6 +214,35 @@ settings! {
         /// Serve the console at /console. The page is open to all and holds nothing; what it shows wants a key.
         console: bool = switch("CONSOLE", "true");
     }
+    "Cluster" {
+        /// NATS servers with `JetStream`, comma separated: all nodes with the same ones and one name are one broker. May hold a user and password.
+        cluster_urls: Option<Box<str>> = text("CLUSTER_URL", "", "URLS", "addresses like nats://host:4222 or tls://host:4222, comma separated",
+            values::parse_nats_urls).secret();
+        /// Name of the broker that the nodes are: one NATS can serve several.
+        cluster_name: Box<str> = text("CLUSTER_NAME", "shardcast", "NAME", "1 to 32 letters, digits, _ or -", values::parse_cluster_name);
+        /// NATS servers that keep the log; 1, 3 or 5. Like the next three it is fixed when the cluster is made.
+        cluster_replicas: usize = count("CLUSTER_REPLICAS", "1", 1..=5, "SERVERS");
+        /// Partitions of the topics: appends under way at once, and no fewer than any node has shards.
+        cluster_partitions: usize = count("CLUSTER_PARTITIONS", "64", 1..=1024, "PARTITIONS");
+        /// Where NATS keeps the log.
+        cluster_storage: ClusterStorage = one_of("CLUSTER_STORAGE", "file", ClusterStorage::NAMES);
+        /// Bytes that the log may have, reserved at NATS. Full, it takes no more.
+        cluster_log_bytes_max: usize = bytes("CLUSTER_LOG_BYTES_MAX", "1073741824", 1 << 20..=1 << 50);
+        /// How long a publish, a creation or a deletion waits for the log before it is UNAVAILABLE.
+        cluster_timeout: Duration = number("CLUSTER_TIMEOUT_MS", "2000", 100..=60_000, "MILLISECONDS", |n| Some(Duration::from_millis(n)));
+        /// Token that NATS asks for.
+        cluster_token: Option<Box<str>> = some_text("CLUSTER_TOKEN").secret();
+        /// A NATS user's JWT and seed, as nsc writes them.
+        cluster_creds_file: Option<PathBuf> = path("CLUSTER_CREDS_FILE");
+        /// Seed of the `NKey` that NATS knows.
+        cluster_nkey_file: Option<PathBuf> = path("CLUSTER_NKEY_FILE");
+        /// Authorities of NATS in PEM, beside those of the machine.
+        cluster_ca: Option<PathBuf> = path("CLUSTER_CA");
+        /// Certificate that is shown to NATS, in PEM; it wants `CLUSTER_KEY`.
+        cluster_cert: Option<PathBuf> = path("CLUSTER_CERT");
+        /// Its private key, in PEM.
+        cluster_key: Option<PathBuf> = path("CLUSTER_KEY");
+    }
     "Logs" {
         /// Least important log line that is written.
         log_level: Level = one_of("LOG_LEVEL", "info", LOG_LEVELS)
@@ -371,6 +402,51 @@ impl Config {
             conflicts.push((pair, SettingError::new(pair[0], "\"\"", allowed)));
         }
         conflicts.extend(self.tls_conflicts());
+        conflicts.extend(self.cluster_conflicts());
+        conflicts
+    }
+
+    /// What is said about a cluster where there can be none, and what of it does not fit together.
+    fn cluster_conflicts(&self) -> Vec<([&'static str; 2], SettingError)> {
+        let mut conflicts = Vec::new();
+        let mut conflict = |is_bad: bool, pair: [&'static str; 2], value: &str, allowed: &str| {
+            if is_bad {
+                conflicts.push((pair, SettingError::new(pair[0], value, allowed)));
+            }
+        };
+        let is_cluster = self.cluster_urls.is_some();
+        let pair = ["CLUSTER_URL", "CLUSTER_URL"];
+        let without = "not given: this broker was built without clusters (feature cluster)";
+        conflict(
+            is_cluster && !cfg!(feature = "cluster"),
+            pair,
+            "(hidden)",
+            without,
+        );
+        let replicas = self.cluster_replicas;
+        let pair = ["CLUSTER_REPLICAS", "CLUSTER_URL"];
+        let is_even = replicas.is_multiple_of(2);
+        conflict(is_even, pair, &replicas.to_string(), "1, 3 or 5");
+        let pair = ["CLUSTER_PARTITIONS", "SHARDS"];
+        let shards = self.shard_count();
+        let enough = format!("at least as many as there are shards, {shards}");
+        let is_few = is_cluster && self.cluster_partitions < shards;
+        conflict(is_few, pair, &self.cluster_partitions.to_string(), &enough);
+        let (has_cert, has_key) = (self.cluster_cert.is_some(), self.cluster_key.is_some());
+        let pair = ["CLUSTER_KEY", "CLUSTER_CERT"];
+        conflict(
+            has_cert && !has_key,
+            pair,
+            "\"\"",
+            "a file when CLUSTER_CERT is given",
+        );
+        let pair = ["CLUSTER_CERT", "CLUSTER_KEY"];
+        conflict(
+            has_key && !has_cert,
+            pair,
+            "\"\"",
+            "a file when CLUSTER_KEY is given",
+        );
         conflicts
     }
 

@@ -42,6 +42,41 @@ impl ApiKeys {
     }
 }
 
+/// Where NATS keeps the log of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterStorage {
+    /// On its disks.
+    File,
+    /// In its memory.
+    Memory,
+}
+
+impl ClusterStorage {
+    pub(super) const NAMES: &'static [(&'static str, Self)] =
+        &[("file", Self::File), ("memory", Self::Memory)];
+}
+
+/// `CLUSTER_URL`: none, or addresses of NATS servers.
+pub(super) fn parse_nats_urls(text: &str) -> Option<Option<Box<str>>> {
+    let is_url = |url: &str| {
+        let host = ["nats://", "tls://"]
+            .iter()
+            .find_map(|scheme| url.trim().strip_prefix(scheme));
+        let host = host.and_then(|host| host.rsplit('@').next());
+        host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ']))
+    };
+    if text.is_empty() {
+        return Some(None);
+    }
+    text.split(',').all(is_url).then(|| Some(text.into()))
+}
+
+/// `CLUSTER_NAME`, which is part of names at NATS.
+pub(super) fn parse_cluster_name(text: &str) -> Option<Box<str>> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    ((1..=32).contains(&text.len()) && text.bytes().all(is_plain)).then(|| text.into())
+}
+
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ApiKeys({})", self.digests.len())

@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 
 use super::Connection;
 use super::local::{Local, READ_BYTES};
+use crate::broker::inbox::Inbox;
 use crate::broker::request::{Publishes, Request};
 use crate::protocol::command::Publish;
 
@@ -21,7 +23,8 @@ const IN_FLIGHT_BYTES_MAX: usize = READ_BYTES;
 enum Flight {
     One(usize),
     Many,
-    /// All shards have the same command: nothing else is taken until it is answered.
+    /// Nothing else is taken until what is under way is answered: all shards have the same command, or
+    /// one has to ask elsewhere.
     All,
 }
 
@@ -31,9 +34,9 @@ pub(super) struct Flow {
     local: Rc<Local>,
     connection: Rc<Connection>,
     flight: Option<Flight>,
-    /// Publishes of this read, by shard.
+    /// Publishes of this read, by lane.
     batches: Vec<(usize, Publishes)>,
-    /// Requests that found the inbox full.
+    /// Requests that found the inbox of their shard or lane full.
     refused: VecDeque<(usize, Request)>,
 }
 
@@ -71,14 +74,16 @@ impl Flow {
 
     /// Whether a command for `shard` would be answered in its order.
     pub(super) fn may_ask(&self, shard: usize) -> bool {
-        self.is_idle() || self.flight == Some(Flight::One(shard))
+        // What is put in order elsewhere is overtaken by what only asks the same shard.
+        let is_ordered_here = !self.local.process.broker.is_ordered_elsewhere();
+        self.is_idle() || (is_ordered_here && self.flight == Some(Flight::One(shard)))
     }
 
-    /// Adds a publish to the batch for its shard.
+    /// Adds a publish to the batch for its lane.
     pub(super) fn publish(&mut self, publish: &Publish<'_>) {
-        let shard = self.local.process.broker.shard_of(&publish.topic);
+        let lane = self.local.process.broker.lane_of(&publish.topic);
         let request_id = publish.request_id.map_or("", |id| id.as_json());
-        let batch = self.batch(shard);
+        let batch = self.batch(lane);
         let before = batch.text.len();
         batch.push(
             &publish.topic,
@@ -89,23 +94,23 @@ impl Flow {
             publish.once,
         );
         let bytes = batch.text.len() - before;
-        self.took_off(shard, bytes);
+        self.took_off(lane, bytes);
     }
 
-    /// The batch for `shard`, a new one if the last is long enough.
-    fn batch(&mut self, shard: usize) -> &mut Publishes {
+    /// The batch for `lane`, a new one if the last is long enough.
+    fn batch(&mut self, lane: usize) -> &mut Publishes {
         let items_max = self.local.process.batch_messages_max;
         let publisher = self.connection.id;
-        let place = if let Some(place) = self.batches.iter().position(|(of, _)| *of == shard) {
+        let place = if let Some(place) = self.batches.iter().position(|(of, _)| *of == lane) {
             if self.batches[place].1.items.len() >= items_max {
                 let fresh = Publishes::new(publisher, self.local.moment());
                 let full = std::mem::replace(&mut self.batches[place].1, fresh);
-                self.push(shard, Request::Publish(full));
+                self.push(lane, Request::Publish(full));
             }
             place
         } else {
             self.batches
-                .push((shard, Publishes::new(publisher, self.local.moment())));
+                .push((lane, Publishes::new(publisher, self.local.moment())));
             self.batches.len() - 1
         };
         &mut self.batches[place].1
@@ -116,6 +121,15 @@ impl Flow {
         self.hand_in();
         self.took_off(shard, 0);
         self.push(shard, request);
+        if self.may_detour() {
+            // A topic may have to be made elsewhere first; what comes behind is not to overtake that.
+            self.flight = Some(Flight::All);
+        }
+    }
+
+    fn may_detour(&self) -> bool {
+        let process = &self.local.process;
+        process.broker.is_ordered_elsewhere() && process.config.auto_create_topics
     }
 
     /// Hands one command of so many bytes to every shard. Nothing may be under way.
@@ -130,10 +144,10 @@ impl Flow {
         self.connection.set_in_flight_bytes(before + bytes);
     }
 
-    /// Hands the batches of this read to their shards.
+    /// Hands the batches of this read to their lanes.
     pub(super) fn hand_in(&mut self) {
-        for (shard, publishes) in std::mem::take(&mut self.batches) {
-            self.push(shard, Request::Publish(publishes));
+        for (lane, publishes) in std::mem::take(&mut self.batches) {
+            self.push(lane, Request::Publish(publishes));
         }
     }
 
@@ -151,13 +165,22 @@ impl Flow {
         self.connection.set_in_flight_bytes(before + bytes);
     }
 
+    /// Where a request goes in: that of a lane if it is a change.
+    fn inbox(&self, index: usize, request: &Request) -> &Arc<Inbox> {
+        let broker = &self.local.process.broker;
+        match request {
+            Request::Publish(_) => broker.lane(index),
+            _ => broker.inbox(index),
+        }
+    }
+
     fn push(&mut self, shard: usize, request: Request) {
         if let Request::Publish(publishes) = &request {
             self.connection.figures.published(publishes.items.len());
         }
         if !self.refused.is_empty() {
             self.refused.push_back((shard, request));
-        } else if let Err(request) = self.local.process.broker.inbox(shard).push(request) {
+        } else if let Err(request) = self.inbox(shard, &request).push(request) {
             self.refused.push_back((shard, request));
         }
     }
@@ -166,7 +189,7 @@ impl Flow {
     /// the waker of `cx` stands with the inbox.
     pub(super) fn push_refused(&mut self, cx: &Context<'_>) {
         while let Some((shard, request)) = self.refused.pop_front() {
-            let inbox = self.local.process.broker.inbox(shard);
+            let inbox = Arc::clone(self.inbox(shard, &request));
             if let Err(request) = inbox.push_or_wait(request, cx.waker()) {
                 self.refused.push_front((shard, request));
                 return;

@@ -12,8 +12,8 @@ use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing::Level;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -57,10 +57,17 @@ pub fn init(config: &Config) {
     tracing_subscriber::registry()
         .with(level)
         .with(repeats::Limit::new(repeats, lines))
+        .with(filter_fn(is_ours))
         .with(format)
         .init();
     // The hook of the standard library prints, and a print that fails in it aborts the process.
     std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Whether a line is about this broker. What its client of NATS does step by step is not: only what goes
+/// wrong there.
+fn is_ours(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::WARN || !line.target().starts_with("async_nats")
 }
 
 /// Makes the log say more: one level at a time, and behind the last the level of the settings again.

@@ -32,6 +32,17 @@ impl Timestamp {
         Self(text)
     }
 
+    /// The moment that has this text; none if it is not the text of one.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let bytes: [u8; Self::LEN] = text.as_bytes().try_into().ok()?;
+        let is_alike = |(byte, like): (&u8, &u8)| match like {
+            b'0' => byte.is_ascii_digit(),
+            like => byte == like,
+        };
+        let like = b"0000-00-00T00:00:00.000Z";
+        bytes.iter().zip(like).all(is_alike).then_some(Self(bytes))
+    }
+
     /// The text's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -102,6 +113,7 @@ mod tests {
         ] {
             let ts = Timestamp::from_unix_ms(unix_ms);
             assert_eq!(ts.as_str(), text);
+            assert_eq!(Timestamp::from_text(text), Some(ts));
             assert_eq!(format!("{ts:?}"), text);
         }
         for unix_ms in (0..4_000_000_000_000).step_by(9_999_999_967) {

@@ -31,10 +31,15 @@ use self::lobby::{Guest, Lobby};
 use self::ports::Ports;
 use crate::access::Access;
 use crate::access::address::Addresses;
+#[cfg(feature = "cluster")]
+use crate::broker::Order;
 use crate::broker::inbox::{Bell, Inbox};
 use crate::broker::shard::{Shard, ShardLimits};
 use crate::broker::{Broker, RUN_EVENTS_LIMIT, Shared};
 use crate::budget::{Budget, memory_of_machine};
+#[cfg(feature = "cluster")]
+use crate::cluster;
+use crate::cluster::standing::Standing;
 use crate::config::Config;
 use crate::config::origins::AllowedOrigins;
 use crate::config::values::IoUring;
@@ -73,6 +78,11 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
 
     let threads = config.shard_count();
     let bells: Vec<Arc<Bell>> = (0..threads).map(|_| Arc::default()).collect();
+    let bell: Arc<Bell> = Arc::default();
+    let standing = config
+        .cluster_urls
+        .as_ref()
+        .map(|_| Arc::new(Standing::new(&config.cluster_name)));
     let inboxes: Arc<[Arc<Inbox>]> = bells
         .iter()
         .map(|bell| Arc::new(Inbox::new(config.inbox_size, Arc::clone(bell))))
@@ -80,7 +90,8 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
     let process = Arc::new(Process {
         access,
         addresses: Arc::new(Addresses::new(&config)),
-        broker: Broker::new(Arc::clone(&inboxes)),
+        broker: broker(&config, &inboxes, &bell),
+        cluster: standing,
         metrics: Metrics::new(threads),
         ledger: Ledger::default(),
         budget: Arc::new(Budget::new(memory_bytes_max(&config), threads)),
@@ -93,6 +104,8 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         config,
     });
 
+    #[cfg(feature = "cluster")]
+    join_cluster(&process, bell)?;
     let mailboxes: Arc<[Mailbox]> = bells
         .iter()
         .map(|bell| Mailbox::new(threads, Arc::clone(bell)))
@@ -158,6 +171,45 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         &process, &mailboxes, &ending, signals, begin,
     ));
     Ok(())
+}
+
+/// The way to the shards. Where there are other nodes, `bell` is rung for what they have to hear first.
+fn broker(config: &Config, inboxes: &Arc<[Arc<Inbox>]>, bell: &Arc<Bell>) -> Broker {
+    let broker = Broker::new(Arc::clone(inboxes));
+    #[cfg(feature = "cluster")]
+    if config.cluster_urls.is_some() {
+        return broker.ordered_by(Order {
+            entrance: Arc::new(Inbox::new(config.inbox_size, Arc::clone(bell))),
+            partitions: config.cluster_partitions,
+            partition_of: cluster::partition_of,
+        });
+    }
+    #[cfg(not(feature = "cluster"))]
+    let _ = (config, bell);
+    broker
+}
+
+/// Begins to take part in a cluster, if there is to be one.
+#[cfg(feature = "cluster")]
+fn join_cluster(process: &Process, bell: Arc<Bell>) -> io::Result<()> {
+    let (Some(urls), Some(standing)) = (process.config.cluster_urls.clone(), &process.cluster)
+    else {
+        return Ok(());
+    };
+    let parts = cluster::Parts {
+        config: process.config.clone(),
+        broker: process.broker.clone(),
+        topics_total: Arc::clone(&process.topics_total),
+        shards: process.metrics.shards.clone(),
+        standing: Arc::clone(standing),
+        bell,
+        started: process.started,
+    };
+    essential::spawn("cluster".to_owned(), move || {
+        if let Err(error) = cluster::run(&urls, parts) {
+            tracing::error!("the cluster cannot be joined: {error}");
+        }
+    })
 }
 
 /// Says what the settings let strangers do, once.
@@ -306,6 +358,7 @@ fn shard(index: usize, process: &Process, inbox: Arc<Inbox>) -> Shard {
         directory: Arc::clone(process.broker.directory(index)),
         topics_total: Arc::clone(&process.topics_total),
         budget: Arc::clone(&process.budget),
+        entrance: process.broker.entrance().map(Arc::clone),
     };
     Shard::new(index, cores, inbox, limits, shared)
 }

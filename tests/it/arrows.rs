@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Each part with all that it may name. What is not here may not be: a new part is to be given its place.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     (
         "server",
         &[
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "process",
             "access",
             "broker",
+            "cluster",
             "protocol",
             "config",
             "metrics",
@@ -53,8 +54,12 @@ const ARROWS: [(&str, &[&str]); 17] = [
     (
         "process",
         &[
-            "access", "broker", "config", "metrics", "budget", "roster", "seats",
+            "access", "broker", "cluster", "config", "metrics", "budget", "roster", "seats",
         ],
+    ),
+    (
+        "cluster",
+        &["broker", "protocol", "config", "metrics", "logs"],
     ),
     ("access", &["pattern", "config", "sync"]),
     ("pattern", &[]),

@@ -69,6 +69,8 @@ mod pipelining;
 mod releases;
 mod replay_seam;
 
+mod cluster;
+
 mod arrows;
 
 mod cli;

@@ -22,10 +22,12 @@ impl World {
                     Ok(Created::Exists) => Answer::Exists,
                     Ok(Created::LimitReached) => Answer::LimitReached,
                     Ok(Created::NoMemory) => panic!("there is no bound on memory here"),
+                    Ok(Created::Unavailable) => panic!("there is no other node"),
                     Err(error) => panic!("{error}"),
                 },
                 Pending::Deleted(mut answer) => {
-                    Answer::Deleted(answer.try_recv().expect("it was answered"))
+                    let answered = answer.try_recv().expect("it was answered");
+                    Answer::Deleted(answered.expect("there is no other node"))
                 }
             };
             assert_eq!(real, answer);

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use serde_json::Value;
 use shardcast::broker::ConnectionId;
 use shardcast::broker::Shared;
+use shardcast::broker::delivery::Refusal;
 use shardcast::broker::delivery::{Delivery, Item as ShardItem, Said};
 use shardcast::broker::directory::TopicEntry;
 use shardcast::broker::inbox::{Bell, Inbox};
@@ -28,7 +29,7 @@ pub(crate) const ALL: usize = 10_000;
 #[derive(Debug)]
 pub(crate) enum Pending {
     Created(oneshot::Receiver<Created>),
-    Deleted(oneshot::Receiver<bool>),
+    Deleted(oneshot::Receiver<Result<bool, Refusal>>),
 }
 
 #[derive(Debug)]

@@ -39,7 +39,7 @@ impl Shard {
         let mut outcomes = Vec::with_capacity(publishes.items.len());
         for (index, item) in publishes.items.iter().enumerate() {
             let outcome = match self.find_or_create(publishes.topic(item)) {
-                _ if self.must_refuse => Outcome::Refused(Refusal::NoMemory),
+                _ if self.has_no_room() => Outcome::Refused(Refusal::NoMemory),
                 Err(refusal) => Outcome::Refused(refusal),
                 Ok(place) => {
                     if let Some(slot) = self.table.slot(place) {
@@ -63,10 +63,11 @@ impl Shard {
 
     /// Accepts all gathered messages, topic by topic, then answers them, batch by batch: events
     /// come before the acks of those who sent them.
-    pub(super) fn accept_waiting(&mut self, ts: Timestamp) {
+    pub(super) fn accept_waiting(&mut self) {
         if self.batches.is_empty() {
             return;
         }
+        let ts = self.terms.ts;
         let mut touched = std::mem::take(&mut self.touched);
         for place in touched.drain(..) {
             self.accept_topic(place, ts);
@@ -158,7 +159,12 @@ fn leave_out_duplicates(slot: &mut Slot, batches: &mut [Batch]) {
             return true;
         };
         let id = publishes.id(item);
-        if let Some(seq) = item.once.then(|| topic.seq_of(id, &earlier)).flatten() {
+        let known = item.once.then(|| {
+            let kept_from = topic.kept_from(next);
+            let waits = || earlier.seq_of(id, kept_from);
+            topic.seq_of(id, next).or_else(waits)
+        });
+        if let Some(seq) = known.flatten() {
             *outcome = Outcome::Duplicate { seq };
             return false;
         }

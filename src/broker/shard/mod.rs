@@ -16,8 +16,10 @@ use tokio::sync::oneshot;
 mod accept;
 mod patterns;
 mod post;
+mod refuse;
 mod relief;
 mod replay;
+mod survey;
 
 use super::ConnectionId;
 use super::delivery::{Delivery, Item, Refusal, Reply, Said};
@@ -25,7 +27,8 @@ use super::directory::TopicEntry;
 use super::inbox::Inbox;
 use super::patterns::Patterns;
 use super::request::{
-    Created, Description, PatternRequest, Recalled, Receipts, Replay, Request, Wish,
+    Created, Creation, Description, PatternRequest, Recalled, Receipts, Replay, Request, Settled,
+    Terms, Wish,
 };
 use super::ring::Piece;
 use super::subscribers::Reason;
@@ -75,7 +78,10 @@ struct Load {
 #[derive(Debug)]
 enum Told {
     Created(oneshot::Sender<Created>, Created),
-    Deleted(oneshot::Sender<bool>, bool),
+    Deleted(
+        oneshot::Sender<Result<bool, Refusal>>,
+        Result<bool, Refusal>,
+    ),
     Described(oneshot::Sender<Option<Description>>, Option<Description>),
     Posted(
         oneshot::Sender<Result<Receipts, Refusal>>,
@@ -103,6 +109,7 @@ pub struct Shard {
     accepted: Vec<Accepted>,
     told: Vec<Told>,
     posting: Option<post::Posting>,
+    survey: Option<survey::Survey>,
     patterns: Patterns,
     patterns_booked: Booked,
     /// What is wanted of patterns and not done yet, in the order of the inbox.
@@ -114,6 +121,8 @@ pub struct Shard {
     /// What this turn has accepted, or gathered to be.
     load: Load,
     turns: u64,
+    /// On what terms requests are carried out at this moment.
+    terms: Terms,
     /// The budget is used up and nothing can give way, as seen at the start of the turn.
     must_refuse: bool,
     /// Where the search for topics that keep much goes on.
@@ -150,7 +159,13 @@ impl Shard {
             accepted: Vec::new(),
             told: Vec::new(),
             posting: None,
+            survey: None,
             turns: 0,
+            terms: Terms {
+                ts: Timestamp::from_unix_ms(0),
+                birth: None,
+                creation: Creation::Never,
+            },
             must_refuse: false,
             looked_at: 0,
             outgoing: (0..cores).map(|_| Vec::new()).collect(),
@@ -159,17 +174,25 @@ impl Shard {
 
     /// Whether a request waits.
     pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.posting.is_some() || !self.works.is_empty()
+        !self.inbox.is_empty()
+            || self.posting.is_some()
+            || self.survey.is_some()
+            || !self.works.is_empty()
     }
 
     /// One turn at the time `ts`. Hands each core's delivery to `deliver`, by the core's index.
     pub fn turn(&mut self, ts: Timestamp, deliver: &mut impl FnMut(usize, Delivery)) {
         self.turns = self.turns.wrapping_add(1);
-        self.table.now = ts;
+        let own = self.own_terms(ts);
+        self.agree(own);
         self.must_refuse = self.shared.budget.is_over() && !self.relieve();
+        self.shared.counters.refusing.set(self.must_refuse.into());
         (self.welcomes, self.load) = (0, Load::default());
         if self.posting.is_some() {
             self.go_on_posting(ts);
+        }
+        if self.survey.is_some() {
+            self.go_on_with_survey();
         }
         for _ in 0..self.limits.turn_requests_max {
             if self.is_full() {
@@ -178,14 +201,28 @@ impl Shard {
             let Some(request) = self.inbox.pop() else {
                 break;
             };
+            let request = match request {
+                Request::Settled(settled) => {
+                    let Settled { terms, request } = *settled;
+                    self.agree(terms);
+                    request
+                }
+                request => {
+                    if self.terms.are_settled() {
+                        self.agree(own);
+                    }
+                    request
+                }
+            };
             if let Request::Publish(publishes) = request {
                 self.gather(publishes);
             } else {
-                self.accept_waiting(ts);
-                self.handle(request, ts);
+                self.accept_waiting();
+                self.handle(request, self.terms.ts);
             }
         }
-        self.accept_waiting(ts);
+        self.agree(own);
+        self.accept_waiting();
         self.go_on_with_patterns(ts);
         self.publish();
         self.hand_over(deliver);
@@ -199,10 +236,40 @@ impl Shard {
     fn is_full(&self) -> bool {
         let (load, limits) = (&self.load, &self.limits);
         self.posting.is_some()
+            || self.survey.is_some()
             || load.fullest.max(load.matched) >= limits.turn_topic_events_max
             || load.events >= limits.turn_events_max
             || load.bytes >= limits.turn_bytes_max
             || self.welcomes >= patterns::WELCOMES_MAX
+    }
+
+    /// The terms of this shard's own: the time of the turn, and no more than the settings allow. Where
+    /// others share the topics, none are made here alone.
+    fn own_terms(&self, ts: Timestamp) -> Terms {
+        let may_create = self.limits.auto_create && self.shared.entrance.is_none();
+        Terms {
+            ts,
+            birth: None,
+            creation: if may_create {
+                Creation::Allowed
+            } else {
+                Creation::Never
+            },
+        }
+    }
+
+    /// From here on requests are carried out on these terms; those before, on those before.
+    fn agree(&mut self, terms: Terms) {
+        if terms != self.terms {
+            self.accept_waiting();
+            self.terms = terms;
+        }
+        self.table.now = terms.ts;
+    }
+
+    /// Whether a change is to be refused because memory is used up.
+    fn has_no_room(&self) -> bool {
+        self.must_refuse && !self.terms.are_settled()
     }
 
     fn hand_over(&mut self, deliver: &mut impl FnMut(usize, Delivery)) {
@@ -237,6 +304,9 @@ impl Shard {
             // Turns gather publishes themselves, to see how many there are.
             Request::Publish(publishes) => {
                 self.gather(publishes);
+            }
+            Request::Subscribe { ref topic, .. } if self.must_ask_for(topic) => {
+                self.ask_for(request, ts);
             }
             Request::Subscribe {
                 subscriber,
@@ -307,7 +377,7 @@ impl Shard {
             }
             Request::Delete { name, reply } => {
                 let is_deleted = self.delete(&name, ts);
-                self.told.push(Told::Deleted(reply, is_deleted));
+                self.told.push(Told::Deleted(reply, Ok(is_deleted)));
             }
             Request::Post(posted) => self.post(posted, ts),
             Request::Recall {
@@ -332,6 +402,11 @@ impl Shard {
                 self.told.push(Told::Described(reply, description));
             }
             Request::Fence { reply } => self.told.push(Told::Fenced(reply)),
+            Request::Survey { images } => self.begin_survey(images),
+            Request::Restore(restored) => self.restore(&restored),
+            // Turns take the terms off.
+            Request::Settled(settled) => self.handle(settled.request, ts),
+            Request::Refuse(request, refusal) => self.refuse(*request, refusal, ts),
         }
     }
 
@@ -402,11 +477,11 @@ impl Shard {
     fn find_or_create(&mut self, name: &str) -> Result<usize, Refusal> {
         match self.table.find(name) {
             Some(place) => Ok(place),
-            None if !self.limits.auto_create => Err(Refusal::NoTopic),
+            None if self.terms.creation == Creation::Never => Err(Refusal::NoTopic),
             None => self.create(name).map_err(|created| match created {
                 Created::LimitReached => Refusal::TooManyTopics(self.limits.topics_max),
                 Created::NoMemory => Refusal::NoMemory,
-                Created::Created | Created::Exists => Refusal::NoTopic,
+                Created::Created | Created::Exists | Created::Unavailable => Refusal::NoTopic,
             }),
         }
     }
@@ -416,11 +491,17 @@ impl Shard {
             return Err(Created::Exists);
         }
         let name = &*TopicName::trusted(name);
-        if self.must_refuse {
+        if self.has_no_room() {
             return Err(Created::NoMemory);
         }
-        let (history, topics_max) = (self.limits.history_events_max, self.limits.topics_max);
-        let place = self.table.create(name, history, topics_max);
+        let (birth, history) = (self.terms.birth, self.limits.history_events_max);
+        // What is settled happens: whether there is room was asked before.
+        let topics_max = match (self.terms.creation, birth) {
+            (Creation::Full, Some(_)) => 0,
+            (_, Some(_)) => usize::MAX,
+            (_, None) => self.limits.topics_max,
+        };
+        let place = self.table.create(name, history, topics_max, birth);
         let place = place.ok_or(Created::LimitReached)?;
         self.welcome(place);
         Ok(place)

@@ -20,24 +20,32 @@ pub(super) struct Posting {
     messages: Vec<Post>,
     receipts: Vec<Receipt>,
     read_at: Moment,
+    /// When all of it happens, if that is settled; otherwise each part when it is accepted.
+    ts: Option<Timestamp>,
+    /// Those of the array before, where one is not to be published twice.
+    earlier: Option<Ids>,
     reply: oneshot::Sender<Result<Receipts, Refusal>>,
 }
 
 impl Shard {
     /// Begins to accept messages, or says why not.
     pub(super) fn post(&mut self, posted: Posted, ts: Timestamp) {
-        let found = if self.must_refuse {
+        let found = if self.has_no_room() {
             Err(Refusal::NoMemory)
         } else {
             self.find_or_create(&posted.topic)
         };
         match found {
             Ok(place) => {
+                let asks = posted.messages.iter().any(|message| message.once);
+                let earlier = asks.then(Ids::default);
                 self.posting = Some(Posting {
                     place,
                     receipts: Vec::with_capacity(posted.messages.len()),
                     messages: posted.messages,
                     read_at: posted.read_at,
+                    ts: self.terms.are_settled().then_some(self.terms.ts),
+                    earlier,
                     reply: posted.reply,
                 });
                 self.go_on_posting(ts);
@@ -54,6 +62,7 @@ impl Shard {
         let Some(slot) = self.table.slot(posting.place) else {
             return;
         };
+        let ts = posting.ts.unwrap_or(ts);
         let done = posting.receipts.len();
         let (mut bytes, mut fresh) = (0, Vec::new());
         // There is room for one at least: a full turn takes no request, and a new one is empty.
@@ -65,14 +74,16 @@ impl Shard {
             slot.turn_events
         };
         let events_max = self.limits.turn_topic_events_max.saturating_sub(taken);
-        let (mut next, mut earlier) = (slot.topic.seq() + 1, Ids::default());
+        let mut next = slot.topic.seq() + 1;
         for message in posting.messages.get(done..).unwrap_or_default() {
             if fresh.len() >= events_max.max(1) || bytes >= self.limits.turn_bytes_max {
                 break;
             }
-            let known = message
-                .once
-                .then(|| slot.topic.seq_of(&message.id, &earlier));
+            let known = message.once.then(|| {
+                let earlier = posting.earlier.as_ref();
+                let earlier = || earlier.and_then(|ids| ids.seq_of(&message.id, 0));
+                slot.topic.seq_of(&message.id, next).or_else(earlier)
+            });
             let known = known.flatten();
             posting.receipts.push(Receipt {
                 id: message.id.clone(),
@@ -81,7 +92,9 @@ impl Shard {
                 is_duplicate: known.is_some(),
             });
             if known.is_none() {
-                earlier.note(&message.id, next, 0);
+                if let Some(earlier) = &mut posting.earlier {
+                    earlier.note(&message.id, next, 0);
+                }
                 next += 1;
                 bytes += message.payload.len();
                 fresh.push(message);

@@ -218,6 +218,20 @@ impl EventTemplate {
         str::from_utf8(behind.get(..end)?).ok()
     }
 
+    /// The id, the payload and the time in an event that [`encode`](Self::encode) has appended with the
+    /// number `seq`.
+    pub fn parts<'f>(&self, frame: &'f [u8], seq: u64) -> Option<(&'f str, &'f str, Timestamp)> {
+        let id = self.id(frame)?;
+        let body = body(frame);
+        let payload = self.head.len() + id.len() + BEFORE_PAYLOAD.len();
+        let behind = BEFORE_SEQ.len() + decimal_len(seq) + AFTER_SEQ.len();
+        let ts = body.len().checked_sub(behind + Timestamp::LEN)?;
+        let payload = body.get(payload..ts.checked_sub(BEFORE_TS.len())?)?;
+        let ts = body.get(ts..ts + Timestamp::LEN)?;
+        let ts = Timestamp::from_text(str::from_utf8(ts).ok()?)?;
+        Some((id, str::from_utf8(payload).ok()?, ts))
+    }
+
     fn body_len(&self, id: &str, payload: &str, seq: u64) -> usize {
         const FIXED: usize = BEFORE_PAYLOAD.len()
             + BEFORE_TS.len()
@@ -295,6 +309,12 @@ mod tests {
         assert_eq!(read_header(&out), (0x81, 4, body.len()));
         assert_eq!(str::from_utf8(&out[4..]), Ok(body));
         assert_eq!(template.topic_json(), "\"orders\"");
+        let parts = template.parts(&out, 42);
+        assert_eq!(
+            parts,
+            Some((ID, "{\"a\": 1.0}", Timestamp::from_unix_ms(0)))
+        );
+        assert_eq!(template.parts(&out, 4200), None);
     }
 
     #[test]

@@ -156,6 +156,14 @@ pub(super) fn unavailable(reconnect_spread: Duration) -> Answer {
     answer
 }
 
+/// The node has still to read what the others know.
+pub(super) fn not_level(text: &str) -> Answer {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = error(status, ErrorCode::Unavailable, text);
+    add_retry_after(&mut answer, Duration::from_secs(1));
+    answer
+}
+
 /// It came too soon, and is worth another try after `wait`.
 pub(super) fn too_many(text: &str, wait: Duration) -> Answer {
     let status = StatusCode::TOO_MANY_REQUESTS;

@@ -126,14 +126,14 @@ async fn find(core: &Core, name: &TopicName<'_>) -> Result<(), Answer> {
     let broker = &core.process().broker;
     let inbox = broker.inbox(broker.shard_of(name));
     let own = || Box::from(&**name);
-    if !core.config().auto_create_topics {
-        let found = ask(inbox, |reply| ShardRequest::Describe { name: own(), reply });
-        return match found.await {
-            Some(Some(_)) => Ok(()),
-            Some(None) => Err(not_found()),
-            None => Err(no_answer()),
-        };
+    let found = ask(inbox, |reply| ShardRequest::Describe { name: own(), reply });
+    match found.await {
+        Some(Some(_)) => return Ok(()),
+        Some(None) if core.config().auto_create_topics => {}
+        Some(None) => return Err(not_found()),
+        None => return Err(no_answer()),
     }
+    let inbox = broker.lane_for(name);
     let created = ask(inbox, |reply| ShardRequest::Create { name: own(), reply });
     let created = created.await.ok_or_else(no_answer)?;
     not_created(core, created).map_or(Ok(()), Err)

@@ -18,7 +18,7 @@ use hyper::body::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Answer, AnswerBody, json_bytes};
-use super::stats::totals;
+use super::stats::{cluster, totals};
 use crate::access::grant::Grant;
 use crate::broker::directory::{Directory, TopicEntry};
 use crate::core::Core;
@@ -177,7 +177,12 @@ impl Maker {
             Kind::Topics => text.push_str("]}"),
             Kind::Stats => {
                 let totals = serde_json::to_string(&totals(&self.core)).unwrap_or_default();
-                write!(text, r#"}},"totals":{totals}}}"#).ok();
+                write!(text, r#"}},"totals":{totals}"#).ok();
+                if let Some(cluster) = cluster(&self.core) {
+                    let cluster = serde_json::to_string(&cluster).unwrap_or_default();
+                    write!(text, r#","cluster":{cluster}"#).ok();
+                }
+                text.push('}');
             }
         }
         (text.into(), None)

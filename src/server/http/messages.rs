@@ -140,7 +140,7 @@ pub(super) async fn post(
     if let Some(refusal) = caller.are_too_many(process, grant, further) {
         return refusal;
     }
-    let inbox = process.broker.inbox(process.broker.shard_of(&name));
+    let inbox = process.broker.lane_for(&name);
     let posted = ask(inbox, |reply| {
         Request::Post(Posted {
             topic: name.clone().into(),
@@ -155,6 +155,7 @@ pub(super) async fn post(
             let (what, text) = refusal.describe(&name);
             let status = match what {
                 ErrorCode::TopicNotFound => StatusCode::NOT_FOUND,
+                ErrorCode::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             error(status, what, &text)

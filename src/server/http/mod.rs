@@ -307,6 +307,12 @@ async fn decide(
     if needs_key && let Some(refusal) = caller.is_too_soon(core.process(), &grant, request) {
         return refusal;
     }
+    if let Some(standing) = &core.process().cluster
+        && !standing.has_begun()
+        && route.is_about_topics()
+    {
+        return answer::not_level("this node has still to read the log of its cluster");
+    }
     carry_out(http, caller, request, body, route, grant).await
 }
 

@@ -93,6 +93,19 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Whether its answer hangs on the topics that there are.
+    pub(super) fn is_about_topics(self) -> bool {
+        matches!(
+            self,
+            Self::WebSocket
+                | Self::Topics
+                | Self::Messages(_)
+                | Self::Events
+                | Self::TopicEvents(_)
+                | Self::Topic(_)
+        )
+    }
+
     /// The methods that it takes, as `Allow` has them.
     pub(super) fn allowed(self) -> &'static str {
         match self {

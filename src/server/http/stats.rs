@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json, unavailable};
+use super::answer::{Answer, json, not_level, unavailable};
 use super::is_draining;
 use crate::budget::Kind;
 use crate::core::Core;
@@ -70,10 +70,115 @@ pub(super) struct Ready {
 
 pub(super) fn ready(core: &Core) -> Answer {
     if is_draining(core) {
-        unavailable(core.config().reconnect_spread)
-    } else {
-        json(StatusCode::OK, &Ready { status: "ready" })
+        return unavailable(core.config().reconnect_spread);
     }
+    match &core.process().cluster {
+        Some(standing) if !standing.is_connected() => {
+            not_level("there is no connection to the NATS of the cluster")
+        }
+        Some(standing) if !standing.is_ready() => {
+            not_level("this node has still to read the log of its cluster")
+        }
+        _ => json(StatusCode::OK, &Ready { status: "ready" }),
+    }
+}
+
+/// How this node stands in its cluster.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Cluster {
+    name: Box<str>,
+    /// This node's number, 16 hex digits; another one at each start. Missing before there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    /// It has all that the log has, and NATS can be reached.
+    ready: bool,
+    connected: bool,
+    /// Nodes that were heard of in the last seconds, this one included.
+    pub(super) nodes: u64,
+    /// The entry of the log that was carried out last.
+    pub(super) applied: u64,
+    lag: Lag,
+    log: LogSize,
+    snapshot: SnapshotShown,
+    appends: Appends,
+    pub(super) reconnects: u64,
+    /// Entries that were passed over.
+    pub(super) unreadable: u64,
+}
+
+/// How far behind the log this node is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClusterLag)]
+struct Lag {
+    entries: u64,
+    ms: u64,
+}
+
+/// How large the log is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClusterLog)]
+struct LogSize {
+    entries: u64,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+/// The newest snapshot of what the log has come to.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClusterSnapshot)]
+struct SnapshotShown {
+    /// The entry that it stands behind; 0 if there is none.
+    entry: u64,
+    bytes: u64,
+    /// Since this node heard of it, or started.
+    age_sec: u64,
+}
+
+/// What this node writes into the log.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClusterAppends)]
+struct Appends {
+    waiting: u64,
+    in_flight: u64,
+    done: u64,
+    retried: u64,
+    failed: u64,
+}
+
+/// How this node stands, if it is one of several.
+pub(super) fn cluster(core: &Core) -> Option<Cluster> {
+    let of = core.process().cluster.as_ref()?;
+    Some(Cluster {
+        name: of.name.clone(),
+        node: of.node.get().map(|node| format!("{node:016x}")),
+        ready: of.is_ready(),
+        connected: of.is_connected(),
+        nodes: of.nodes.value(),
+        applied: of.applied.value(),
+        lag: Lag {
+            entries: of.behind.value(),
+            ms: of.behind_ms.value(),
+        },
+        log: LogSize {
+            entries: of.log_entries.value(),
+            bytes: of.log_bytes.value(),
+            bytes_max: of.log_bytes_max.value(),
+        },
+        snapshot: SnapshotShown {
+            entry: of.snapshot_place.value(),
+            bytes: of.snapshot_bytes.value(),
+            age_sec: of.snapshot_age_sec.value(),
+        },
+        appends: Appends {
+            waiting: of.waiting.value(),
+            in_flight: of.appending.value(),
+            done: of.appended.value(),
+            retried: of.retried.value(),
+            failed: of.failed.value(),
+        },
+        reconnects: of.reconnects.value(),
+        unreadable: of.unreadable.value(),
+    })
 }
 
 fn memory(core: &Core) -> Memory {

@@ -15,6 +15,7 @@ use super::answer::{Answer, bad_request, error, json, unavailable};
 use super::body::{RequestBody, Unread};
 use super::{Http, connections, is_draining};
 use crate::access::grant::{Grant, Right};
+use crate::broker::delivery::Refusal;
 use crate::broker::inbox::Inbox;
 use crate::broker::request::{Created, Description, Request as ShardRequest};
 use crate::budget::{Booked, Kind};
@@ -51,8 +52,7 @@ pub(super) async fn create(core: &Core, body: &mut RequestBody, grant: &Grant) -
     if is_draining(core) {
         return unavailable(core.config().reconnect_spread);
     }
-    let broker = &core.process().broker;
-    let inbox = broker.inbox(broker.shard_of(&name));
+    let inbox = core.process().broker.lane_for(&name);
     match ask(inbox, |reply| ShardRequest::Create {
         name: (&*name).into(),
         reply,
@@ -83,10 +83,17 @@ pub(super) fn not_created(core: &Core, created: Created) -> Option<Answer> {
         Created::Created | Created::Exists => return None,
         Created::NoMemory => "the memory budget is used up (MEMORY_BUDGET)".to_owned(),
         Created::LimitReached => format!("MAX_TOPICS is {}", core.config().topics_max),
+        Created::Unavailable => return Some(refused(Refusal::Unavailable)),
     };
     let text = format!("no room for another topic: {why}");
     let status = StatusCode::SERVICE_UNAVAILABLE;
     Some(error(status, ErrorCode::LimitExceeded, &text))
+}
+
+/// What was not done, for a reason that is no topic's.
+fn refused(refusal: Refusal) -> Answer {
+    let (code, text) = refusal.describe("");
+    error(StatusCode::SERVICE_UNAVAILABLE, code, &text)
 }
 
 /// A shard has not answered: the process is about to end.
@@ -233,14 +240,21 @@ pub(super) async fn delete(core: &Core, path: &str, grant: &Grant) -> Answer {
             break;
         };
         forbidden = grant.check(Right::Manage, &name).err();
-        if forbidden.is_none() && delete_exactly(core, &name).await {
-            return json(
-                StatusCode::OK,
-                &TopicAnswer {
-                    status: "deleted",
-                    topic: &name,
-                },
-            );
+        if forbidden.is_some() {
+            continue;
+        }
+        match delete_exactly(core, &name).await {
+            Ok(false) => {}
+            Ok(true) => {
+                return json(
+                    StatusCode::OK,
+                    &TopicAnswer {
+                        status: "deleted",
+                        topic: &name,
+                    },
+                );
+            }
+            Err(refusal) => return refused(refusal),
         }
     }
     if let Some(text) = forbidden {
@@ -249,12 +263,11 @@ pub(super) async fn delete(core: &Core, path: &str, grant: &Grant) -> Answer {
     not_found()
 }
 
-async fn delete_exactly(core: &Core, name: &str) -> bool {
-    let broker = &core.process().broker;
-    let inbox = broker.inbox(broker.shard_of(name));
+async fn delete_exactly(core: &Core, name: &str) -> Result<bool, Refusal> {
+    let inbox = core.process().broker.lane_for(name);
     let deleted = ask(inbox, |reply| ShardRequest::Delete {
         name: name.into(),
         reply,
     });
-    deleted.await.unwrap_or(false)
+    deleted.await.unwrap_or(Ok(false))
 }

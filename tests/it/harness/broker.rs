@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -90,11 +91,24 @@ impl Broker {
             process.kill().ok();
             panic!("the broker did not say where it listens:\n{}", log.text());
         };
-        Self {
+        let broker = Self {
             process,
             addresses,
             log,
             log_sleep: None,
+        };
+        if !cluster_of_all().is_empty() {
+            broker.wait_until_level();
+        }
+        broker
+    }
+
+    /// Waits until it has read the log of its cluster, which it says once it listens.
+    fn wait_until_level(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.log().contains("level with the log") {
+            assert!(Instant::now() < until, "not level:\n{}", self.log());
+            thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -302,12 +316,34 @@ fn io_uring_of_all() -> Option<(&'static str, OsString)> {
     std::env::var_os(IO_URING_OF_ALL).map(|value| ("IO_URING", value))
 }
 
+/// A variable of the test process: the NATS on which every broker is a cluster of its own, of one node.
+const CLUSTER_OF_ALL: &str = "SHARDCAST_TEST_CLUSTER_URL";
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "as above: what holds for one node holds for one that goes by a log"
+)]
+fn cluster_of_all() -> Vec<(&'static str, OsString)> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let Some(url) = std::env::var_os(CLUSTER_OF_ALL) else {
+        return Vec::new();
+    };
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{}-{number}", std::process::id());
+    vec![
+        ("CLUSTER_URL", url),
+        ("CLUSTER_NAME", name.into()),
+        ("CLUSTER_LOG_BYTES_MAX", "8MiB".into()),
+    ]
+}
+
 fn with_settings<'a>(command: &'a mut Command, settings: &[(&str, &str)]) -> &'a mut Command {
     command
         .env_clear()
         .env("HOST", "127.0.0.1")
         .env("PORT", "0")
         .envs(io_uring_of_all())
+        .envs(cluster_of_all())
         .envs(settings.iter().copied())
         .stderr(Stdio::piped())
 }

@@ -1,5 +1,7 @@
 //! A well-behaved client over tokio-tungstenite, which nobody here wrote.
 
+use std::net::SocketAddr;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +28,40 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl Client {
+    /// Connects, if somebody listens there and agrees to the upgrade.
+    pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let stream: Pipe = Box::new(stream);
+        let handshake = tokio_tungstenite::client_async("ws://localhost/ws", stream);
+        let (socket, _) = within("the upgrade", handshake).await.ok()?;
+        Some(Self { socket })
+    }
+
+    /// The next message, unless the connection ends.
+    pub(crate) async fn try_recv(&mut self) -> Option<Value> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return Some(parse(&text)),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Sends a text and takes the next message that is no heartbeat for its answer, unless the connection ends.
+    pub(crate) async fn try_ask(&mut self, text: &str) -> Option<Value> {
+        if !self.try_send(text).await {
+            return None;
+        }
+        loop {
+            let answer = within("an answer", self.try_recv()).await?;
+            if answer["type"] != "info" {
+                return Some(answer);
+            }
+        }
+    }
+
     /// Connects without a client id.
     pub(crate) async fn connect(broker: &Broker) -> Self {
         Self::connect_with(broker, "/ws", &[]).await

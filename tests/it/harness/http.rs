@@ -1,6 +1,7 @@
 //! Just enough HTTP/1.1 to call REST, and to see answers exactly as they come.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
@@ -15,8 +16,13 @@ pub(crate) struct Rest {
 impl Rest {
     /// Connects.
     pub(crate) async fn open(broker: &Broker) -> Self {
+        Self::at(broker.address()).await
+    }
+
+    /// Connects to whoever listens there.
+    pub(crate) async fn at(address: SocketAddr) -> Self {
         Self {
-            wire: Wire::connect(broker.address(), None).await,
+            wire: Wire::connect(address, None).await,
         }
     }
 

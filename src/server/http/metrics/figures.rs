@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::super::is_draining;
 use super::super::stats::{health, totals};
+use crate::cluster::standing::Standing;
 use crate::core::Core;
 use crate::metrics::Tally;
 
@@ -38,7 +39,7 @@ impl Figures {
         let process = core.process();
         let (totals, health) = (totals(core), health(core));
         let metrics = &process.metrics;
-        let counters = vec![
+        let mut counters = vec![
             ("messages", "Messages accepted.", totals.messages),
             (
                 "events_offered",
@@ -102,7 +103,7 @@ impl Figures {
                 totals.slow_disconnects,
             ),
         ];
-        let gauges = vec![
+        let mut gauges = vec![
             (
                 "events_queued",
                 "Events that wait for a connection.",
@@ -160,6 +161,11 @@ impl Figures {
                 health.uptime_sec,
             ),
         ];
+        if let Some(of) = &process.cluster {
+            let (counted, measured) = of_cluster(of);
+            counters.extend(counted);
+            gauges.extend(measured);
+        }
         let histograms = [
             (
                 "delivery_latency_seconds",
@@ -191,6 +197,100 @@ impl Figures {
                 .as_secs_f64(),
         }
     }
+}
+
+/// How a node stands in its cluster: counters, and gauges.
+fn of_cluster(of: &Standing) -> ([Row; 5], [Row; 12]) {
+    let counters = [
+        (
+            "cluster_appends",
+            "Entries that this node has put into the log.",
+            of.appended.value(),
+        ),
+        (
+            "cluster_append_retries",
+            "Appends that were sent again.",
+            of.retried.value(),
+        ),
+        (
+            "cluster_append_failures",
+            "Appends that were given up.",
+            of.failed.value(),
+        ),
+        (
+            "cluster_entries_unreadable",
+            "Entries of the log that were passed over.",
+            of.unreadable.value(),
+        ),
+        (
+            "cluster_reconnects",
+            "Connections to NATS that were lost.",
+            of.reconnects.value(),
+        ),
+    ];
+    let gauges = [
+        (
+            "cluster_ready",
+            "1 while this node has all that the log has, and NATS can be reached.",
+            of.is_ready().into(),
+        ),
+        (
+            "cluster_nodes",
+            "Nodes that were heard of in the last seconds.",
+            of.nodes.value(),
+        ),
+        (
+            "cluster_applied_entry",
+            "The entry of the log that was carried out last.",
+            of.applied.value(),
+        ),
+        (
+            "cluster_lag_entries",
+            "Entries of the log behind that.",
+            of.behind.value(),
+        ),
+        (
+            "cluster_lag_ms",
+            "How old that was when it was carried out, in milliseconds.",
+            of.behind_ms.value(),
+        ),
+        (
+            "cluster_requests_waiting",
+            "Requests that wait to be put into the log.",
+            of.waiting.value(),
+        ),
+        (
+            "cluster_appends_in_flight",
+            "Appends that are not confirmed.",
+            of.appending.value(),
+        ),
+        (
+            "cluster_log_bytes",
+            "Bytes that the log has.",
+            of.log_bytes.value(),
+        ),
+        (
+            "cluster_log_bytes_max",
+            "Bytes that the log may have.",
+            of.log_bytes_max.value(),
+        ),
+        (
+            "cluster_snapshot_entry",
+            "The entry of the log that the newest snapshot stands behind.",
+            of.snapshot_place.value(),
+        ),
+        (
+            "cluster_snapshot_bytes",
+            "Bytes that the newest snapshot has.",
+            of.snapshot_bytes.value(),
+        ),
+        (
+            "cluster_snapshot_age_seconds",
+            "Seconds since this node heard of the newest snapshot, or started.",
+            of.snapshot_age_sec.value(),
+        ),
+    ];
+    (counters, gauges)
 }
 
 /// Seconds of processor time that the process has used.

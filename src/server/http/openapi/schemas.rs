@@ -10,7 +10,7 @@ use super::super::answer::ErrorBody;
 use super::super::connections::{Connections, Shown, Subscribers};
 use super::super::messages::{ErrorAt, Many, One};
 use super::super::settings::Settings;
-use super::super::stats::{Health, Identity, Ready, Totals};
+use super::super::stats::{Cluster, Health, Identity, Ready, Totals};
 use super::super::tickets::Ticket;
 use super::super::topics::{Described, TopicAnswer};
 
@@ -50,6 +50,8 @@ struct Counted {
 struct Stats {
     topics: BTreeMap<String, Counted>,
     totals: Totals,
+    /// Of a node of a cluster.
+    cluster: Option<Cluster>,
 }
 
 /// A message on a topic, as subscribers get it.
@@ -117,6 +119,7 @@ struct NewMessage {
         description = "An in-memory publish/subscribe broker over WebSockets. What goes over /ws and in event streams is described by docs/asyncapi.yaml (AsyncAPI 3.0) in its repository."
     ),
     components(schemas(
+        Cluster,
         Connections,
         Counted,
         Described<'_>,
