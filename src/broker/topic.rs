@@ -199,7 +199,9 @@ impl Topic {
             self.ids = Some(ids);
         }
         for alike in of.messages.chunk_by(|one, next| one.ts == next.ts) {
-            let ts = alike.first().map_or(self.entry.created(), |first| first.ts);
+            let ts = alike
+                .first()
+                .map_or_else(|| self.entry.created(), |first| first.ts);
             let messages = alike.iter().map(|of| (&*of.id, &*of.payload));
             let (ignore, nobody) = (|_| {}, |_, _, _| {});
             self.publish(

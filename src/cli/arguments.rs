@@ -274,7 +274,7 @@ mod tests {
             "{help}"
         );
         assert!(
-            help.lines().count() <= 40,
+            help.lines().count() <= 44,
             "{}:\n{help}",
             help.lines().count()
         );

@@ -242,12 +242,9 @@ impl Keeper {
             .await;
         let stored = stored.map_err(|error| error.to_string())?;
         // It has handed on its last chunk, or it has failed.
-        let topics = match writing.join() {
-            Ok(Ok(topics)) => topics,
-            _ => {
-                self.log.delete_snapshot(&stored).await.ok();
-                return Err("it was not written to its end".to_owned());
-            }
+        let Ok(Ok(topics)) = writing.join() else {
+            self.log.delete_snapshot(&stored).await.ok();
+            return Err("it was not written to its end".to_owned());
         };
         let bytes = stored.bytes;
         tracing::info!(

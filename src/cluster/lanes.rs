@@ -66,7 +66,7 @@ struct Flight {
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    lanes: Vec<Lane>,
+    by_partition: Vec<Lane>,
     flights: AHashMap<u64, Flight>,
     /// Lanes that have something and nothing on its way.
     listed: VecDeque<usize>,
@@ -80,7 +80,7 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn new(partitions: usize) -> Self {
         Self {
-            lanes: (0..partitions).map(|_| Lane::default()).collect(),
+            by_partition: (0..partitions).map(|_| Lane::default()).collect(),
             flights: AHashMap::new(),
             listed: VecDeque::new(),
             waiting: 0,
@@ -99,7 +99,7 @@ impl Lanes {
     /// All of that entry is with the shards, or was given up: its lane may send the next.
     pub(super) fn is_through(&mut self, number: u64) {
         if let Some(flight) = self.flights.remove(&number)
-            && let Some(lane) = self.lanes.get_mut(flight.lane)
+            && let Some(lane) = self.by_partition.get_mut(flight.lane)
         {
             lane.flight = None;
             self.list(flight.lane);
@@ -108,7 +108,7 @@ impl Lanes {
     }
 
     fn list(&mut self, index: usize) {
-        if let Some(lane) = self.lanes.get_mut(index)
+        if let Some(lane) = self.by_partition.get_mut(index)
             && lane.flight.is_none()
             && !lane.waiting.is_empty()
             && !std::mem::replace(&mut lane.is_listed, true)
@@ -118,8 +118,8 @@ impl Lanes {
     }
 
     fn put(&mut self, index: usize, request: Request, since: Instant) {
-        let index = index % self.lanes.len();
-        if let Some(lane) = self.lanes.get_mut(index) {
+        let index = index % self.by_partition.len();
+        if let Some(lane) = self.by_partition.get_mut(index) {
             lane.waiting.push_back(Waiting { request, since });
             self.waiting += 1;
         }
@@ -127,13 +127,13 @@ impl Lanes {
     }
 
     fn take(&mut self, index: usize) -> Option<Waiting> {
-        let taken = self.lanes.get_mut(index)?.waiting.pop_front();
+        let taken = self.by_partition.get_mut(index)?.waiting.pop_front();
         self.waiting -= usize::from(taken.is_some());
         taken
     }
 
     fn first(&self, index: usize) -> Option<&Waiting> {
-        self.lanes.get(index)?.waiting.front()
+        self.by_partition.get(index)?.waiting.front()
     }
 
     fn pass_fences(&mut self) {
@@ -245,7 +245,7 @@ impl Appender {
                     is_back: false,
                 };
                 lanes.flights.insert(number, flight);
-                if let Some(lane) = lanes.lanes.get_mut(index) {
+                if let Some(lane) = lanes.by_partition.get_mut(index) {
                     lane.flight = Some(number);
                 }
             }
@@ -276,7 +276,7 @@ impl Appender {
         let (mut draft, mut requests) = (Draft::new(self.log.node(), number), Vec::new());
         let bytes_max = self.log.entry_bytes_max();
         loop {
-            let is_refused = {
+            let refusal = {
                 let lanes = self.lanes.borrow();
                 let Some(first) = lanes.first(index) else {
                     break;
@@ -294,13 +294,12 @@ impl Appender {
             let Some(Waiting { request, .. }) = self.lanes.borrow_mut().take(index) else {
                 break;
             };
-            match is_refused {
-                Some(refusal) => refuse(&self.parts, request, refusal).await,
-                None => {
-                    translate::write(&request, self.creation(&request), &mut draft);
-                    requests.push(request);
-                }
+            if let Some(refusal) = refusal {
+                refuse(&self.parts, request, refusal).await;
+                continue;
             }
+            translate::write(&request, self.creation(&request), &mut draft);
+            requests.push(request);
         }
         (number, draft, requests)
     }
@@ -343,13 +342,13 @@ impl Appender {
             give_up(&self.lanes, &self.parts, number, Refusal::Unavailable).await;
         }
         let timeout = self.parts.config.cluster_timeout;
-        let lanes = self.lanes.borrow().lanes.len();
+        let lanes = self.lanes.borrow().by_partition.len();
         for index in 0..lanes {
             loop {
                 let is_late = {
                     let lanes = self.lanes.borrow();
                     let is_free = lanes
-                        .lanes
+                        .by_partition
                         .get(index)
                         .is_some_and(|lane| lane.flight.is_none());
                     let first = lanes.first(index);
@@ -374,7 +373,7 @@ impl Appender {
 impl Lanes {
     fn next_listed(&mut self) -> Option<usize> {
         let index = self.listed.pop_front()?;
-        if let Some(lane) = self.lanes.get_mut(index) {
+        if let Some(lane) = self.by_partition.get_mut(index) {
             lane.is_listed = false;
         }
         Some(index)

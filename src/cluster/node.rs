@@ -123,11 +123,13 @@ async fn show(status: Arc<Status>, parts: Rc<Parts>) {
 }
 
 fn settings(urls: &str, config: &Config) -> Settings {
-    let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
     Settings {
         urls: urls.to_owned(),
         credentials: Credentials {
-            token: text(&config.cluster_token),
+            token: config
+                .cluster_token
+                .as_ref()
+                .map(|token| token.reveal().to_owned()),
             creds_file: config.cluster_creds_file.clone(),
             nkey_file: config.cluster_nkey_file.clone(),
             ca_file: config.cluster_ca.clone(),

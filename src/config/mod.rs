@@ -23,7 +23,7 @@ use self::rule::{
     bytes, count, millis, number, one_of, optional, path, seconds, some_text, switch, text,
 };
 use self::values::{
-    ApiKeys, ClusterStorage, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, SlowConsumerPolicy,
+    ApiKeys, ClusterStorage, GIN_MODES, IoUring, LOG_LEVELS, LogFormat, Secret, SlowConsumerPolicy,
 };
 
 pub mod client;
@@ -216,7 +216,7 @@ settings! {
     }
     "Cluster" {
         /// NATS servers with `JetStream`, comma separated: all nodes with the same ones and one name are one broker. May hold a user and password.
-        cluster_urls: Option<Box<str>> = text("CLUSTER_URL", "", "URLS", "addresses like nats://host:4222 or tls://host:4222, comma separated",
+        cluster_urls: Option<Secret> = text("CLUSTER_URL", "", "URLS", "addresses like nats://host:4222 or tls://host:4222, comma separated",
             values::parse_nats_urls).secret();
         /// Name of the broker that the nodes are: one NATS can serve several.
         cluster_name: Box<str> = text("CLUSTER_NAME", "shardcast", "NAME", "1 to 32 letters, digits, _ or -", values::parse_cluster_name);
@@ -231,7 +231,7 @@ settings! {
         /// How long a publish, a creation or a deletion waits for the log before it is UNAVAILABLE.
         cluster_timeout: Duration = number("CLUSTER_TIMEOUT_MS", "2000", 100..=60_000, "MILLISECONDS", |n| Some(Duration::from_millis(n)));
         /// Token that NATS asks for.
-        cluster_token: Option<Box<str>> = some_text("CLUSTER_TOKEN").secret();
+        cluster_token: Option<Secret> = text("CLUSTER_TOKEN", "", "TOKEN", "any text", |text| Some(Secret::parse(text))).secret();
         /// A NATS user's JWT and seed, as nsc writes them.
         cluster_creds_file: Option<PathBuf> = path("CLUSTER_CREDS_FILE");
         /// Seed of the `NKey` that NATS knows.

@@ -42,6 +42,27 @@ impl ApiKeys {
     }
 }
 
+/// Text that never shows, not even where settings are printed to find a fault.
+#[derive(Clone)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self(text.into()))
+    }
+
+    /// The text, for whoever it is meant for.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
 /// Where NATS keeps the log of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterStorage {
@@ -56,8 +77,12 @@ impl ClusterStorage {
         &[("file", Self::File), ("memory", Self::Memory)];
 }
 
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether it parses, as for every setting"
+)]
 /// `CLUSTER_URL`: none, or addresses of NATS servers.
-pub(super) fn parse_nats_urls(text: &str) -> Option<Option<Box<str>>> {
+pub(super) fn parse_nats_urls(text: &str) -> Option<Option<Secret>> {
     let is_url = |url: &str| {
         let host = ["nats://", "tls://"]
             .iter()
@@ -65,10 +90,8 @@ pub(super) fn parse_nats_urls(text: &str) -> Option<Option<Box<str>>> {
         let host = host.and_then(|host| host.rsplit('@').next());
         host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ']))
     };
-    if text.is_empty() {
-        return Some(None);
-    }
-    text.split(',').all(is_url).then(|| Some(text.into()))
+    let is_none = text.is_empty();
+    (is_none || text.split(',').all(is_url)).then(|| Secret::parse(text))
 }
 
 /// `CLUSTER_NAME`, which is part of names at NATS.

@@ -79,10 +79,6 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
     let threads = config.shard_count();
     let bells: Vec<Arc<Bell>> = (0..threads).map(|_| Arc::default()).collect();
     let bell: Arc<Bell> = Arc::default();
-    let standing = config
-        .cluster_urls
-        .as_ref()
-        .map(|_| Arc::new(Standing::new(&config.cluster_name)));
     let inboxes: Arc<[Arc<Inbox>]> = bells
         .iter()
         .map(|bell| Arc::new(Inbox::new(config.inbox_size, Arc::clone(bell))))
@@ -91,7 +87,7 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
         access,
         addresses: Arc::new(Addresses::new(&config)),
         broker: broker(&config, &inboxes, &bell),
-        cluster: standing,
+        cluster: standing(&config),
         metrics: Metrics::new(threads),
         ledger: Ledger::default(),
         budget: Arc::new(Budget::new(memory_bytes_max(&config), threads)),
@@ -173,6 +169,12 @@ fn start(config: Config, identity: Option<Identity>, access: Access) -> io::Resu
     Ok(())
 }
 
+/// Where the figures of a cluster are, if there is to be one.
+fn standing(config: &Config) -> Option<Arc<Standing>> {
+    let urls = config.cluster_urls.as_ref();
+    urls.map(|_| Arc::new(Standing::new(&config.cluster_name)))
+}
+
 /// The way to the shards. Where there are other nodes, `bell` is rung for what they have to hear first.
 fn broker(config: &Config, inboxes: &Arc<[Arc<Inbox>]>, bell: &Arc<Bell>) -> Broker {
     let broker = Broker::new(Arc::clone(inboxes));
@@ -206,7 +208,7 @@ fn join_cluster(process: &Process, bell: Arc<Bell>) -> io::Result<()> {
         started: process.started,
     };
     essential::spawn("cluster".to_owned(), move || {
-        if let Err(error) = cluster::run(&urls, parts) {
+        if let Err(error) = cluster::run(urls.reveal(), parts) {
             tracing::error!("the cluster cannot be joined: {error}");
         }
     })

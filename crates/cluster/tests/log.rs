@@ -1,6 +1,5 @@
 //! The log on a real `nats-server`, which is ended and started again.
 
-#[expect(dead_code, reason = "the broker's tests use more of it")]
 mod nats;
 
 use std::time::Duration;

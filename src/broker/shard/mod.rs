@@ -325,10 +325,8 @@ impl Shard {
                 topic,
                 request_id,
             } => {
-                let left = self
-                    .table
-                    .find(&topic)
-                    .and_then(|place| self.remove(place, subscriber));
+                let place = self.table.find(&topic);
+                let left = place.and_then(|place| self.remove(place, subscriber));
                 let said = Said::Unsubscribed {
                     request_id,
                     topic,
@@ -393,12 +391,7 @@ impl Shard {
                 self.told.push(Told::Read(reply, piece));
             }
             Request::Describe { name, reply } => {
-                let place = self.table.find(&name);
-                let slot = place.and_then(|place| self.table.slot(place));
-                let description = slot.map(|slot| Description {
-                    topic: Arc::clone(slot.topic.entry()),
-                    kept: slot.topic.kept(),
-                });
+                let description = self.describe(&name);
                 self.told.push(Told::Described(reply, description));
             }
             Request::Fence { reply } => self.told.push(Told::Fenced(reply)),
@@ -408,6 +401,15 @@ impl Shard {
             Request::Settled(settled) => self.handle(settled.request, ts),
             Request::Refuse(request, refusal) => self.refuse(*request, refusal, ts),
         }
+    }
+
+    fn describe(&mut self, name: &str) -> Option<Description> {
+        let place = self.table.find(name)?;
+        let slot = self.table.slot(place)?;
+        Some(Description {
+            topic: Arc::clone(slot.topic.entry()),
+            kept: slot.topic.kept(),
+        })
     }
 
     fn subscribe(

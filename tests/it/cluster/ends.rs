@@ -130,7 +130,9 @@ async fn what_was_acked_outlives_all_nodes_and_nats() {
         .collect();
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.nats.kill();
-    nodes.iter().for_each(|node| node.signal(Signal::KILL));
+    for node in &nodes {
+        node.signal(Signal::KILL);
+    }
     let mut acked = Vec::new();
     for publisher in publishers {
         acked.extend(publisher.await.expect("no publisher fails"));

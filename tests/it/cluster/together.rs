@@ -244,13 +244,13 @@ async fn what_is_repeated_at_another_node_is_published_once() {
     );
     one.create_topic("t").await;
     seen(&other, "t", 0).await;
-    let once = |id: &str| format!(r#"{{"id":"{id}","payload":1,"once":true}}"#);
+    let message = |id: &str| format!(r#"{{"id":"{id}","payload":1,"once":true}}"#);
     let ids: Vec<_> = (0..150).map(|_| message_id()).collect();
     let mut rests = [Rest::open(&one).await, Rest::open(&other).await];
     for id in &ids {
         for rest in &mut rests {
             let answer = rest
-                .request("POST", "/topics/t/messages", &[], &once(id))
+                .request("POST", "/topics/t/messages", &[], &message(id))
                 .await;
             assert_eq!(answer.status, 200, "{}", answer.body);
         }
@@ -258,7 +258,7 @@ async fn what_is_repeated_at_another_node_is_published_once() {
     // A hundred are kept: of those before, the ids are free again.
     for (index, wanted) in [(149, 150), (51, 52), (49, 151), (50, 152)] {
         let answer = rests[index % 2]
-            .request("POST", "/topics/t/messages", &[], &once(&ids[index]))
+            .request("POST", "/topics/t/messages", &[], &message(&ids[index]))
             .await
             .json();
         assert_eq!(answer["seq"], wanted, "{index}: {answer}");

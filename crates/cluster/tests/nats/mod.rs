@@ -18,7 +18,11 @@ pub(crate) struct Nats {
     more: Vec<String>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test asks where its server is")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test asks where its server is, and says that it did nothing"
+)]
 /// Where the program is, or a line that says that there is none.
 pub(crate) fn program() -> Option<PathBuf> {
     if let Some(given) = std::env::var_os("NATS_SERVER") {
@@ -80,6 +84,7 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    #[expect(clippy::print_stderr, reason = "what a server says goes with the test")]
     /// Starts it, again on the same port and folder.
     pub(crate) fn up(&mut self) {
         let program = program().expect("it was there at the start");
