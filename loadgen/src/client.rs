@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::sync::Arc;
 
 use memchr::memmem;
 use mio::event::Event;
@@ -22,6 +23,17 @@ const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// After so many full buffers the other connections have their turn.
 const READS_MAX: usize = 8;
+
+/// Where the servers are: one, or the nodes of a cluster, over which connections are spread.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors(pub(crate) Arc<[Door]>);
+
+impl Doors {
+    /// That of connection `number`. There is one at least.
+    pub(crate) fn of(&self, number: usize) -> &Door {
+        &self.0[number % self.0.len()]
+    }
+}
 
 /// Where to, and as whom.
 #[derive(Debug, Clone)]

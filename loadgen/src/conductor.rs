@@ -12,7 +12,7 @@ use std::{io, mem};
 use mio::{Poll, Waker};
 
 use crate::Failure;
-use crate::client::Door;
+use crate::client::Doors;
 use crate::engine::result::LaneResult;
 use crate::engine::shared::{Counters, Phase, Plan, Shared};
 use crate::engine::{Lane, WAKER};
@@ -116,7 +116,7 @@ impl Measured {
 
 /// What a run needs from outside.
 pub(crate) struct Stage<'a> {
-    pub(crate) door: &'a Door,
+    pub(crate) doors: &'a Doors,
     pub(crate) server: Option<Process>,
     pub(crate) stop: &'a AtomicBool,
     pub(crate) watch: &'a mut dyn FnMut(&Tick<'_>),
@@ -124,7 +124,7 @@ pub(crate) struct Stage<'a> {
 
 pub(crate) fn conduct(plan: &Plan, span: Span, stage: &mut Stage<'_>) -> Result<Measured, Failure> {
     let resident_before = stage.server.and_then(Process::resident_kb);
-    let (shared, lanes) = start_lanes(plan, stage.door).map_err(|error| {
+    let (shared, lanes) = start_lanes(plan, stage.doors).map_err(|error| {
         Failure::Connect(format!("the threads of the run did not start: {error}"))
     })?;
     let mut run = Run {
@@ -169,7 +169,7 @@ pub(crate) fn conduct(plan: &Plan, span: Span, stage: &mut Stage<'_>) -> Result<
 
 type Lanes = Vec<JoinHandle<io::Result<LaneResult>>>;
 
-fn start_lanes(plan: &Plan, door: &Door) -> io::Result<(Arc<Shared>, Lanes)> {
+fn start_lanes(plan: &Plan, doors: &Doors) -> io::Result<(Arc<Shared>, Lanes)> {
     let polls: Vec<Poll> = (0..plan.threads)
         .map(|_| Poll::new())
         .collect::<io::Result<_>>()?;
@@ -180,7 +180,7 @@ fn start_lanes(plan: &Plan, door: &Door) -> io::Result<(Arc<Shared>, Lanes)> {
     let shared = Arc::new(Shared::new(plan, wakers));
     let plan = Arc::new(plan.clone());
     let start = |(index, poll)| {
-        let lane = Lane::new(index, door.clone(), plan.clone(), shared.clone(), poll)?;
+        let lane = Lane::new(index, doors.clone(), plan.clone(), shared.clone(), poll)?;
         thread::Builder::new()
             .name(format!("lane-{index}"))
             .spawn(move || lane.run())

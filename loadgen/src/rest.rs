@@ -4,12 +4,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::client::Door;
+use crate::client::{Door, Doors};
 use crate::tls::{Tls, Trust};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,12 +23,29 @@ pub(crate) struct Rest {
     tls: Option<Tls>,
 }
 
-/// Resolves `ws://host:port/path` or `wss://…`; the same host and port serve REST.
-pub(crate) fn resolve(
-    url: &str,
+/// As [`resolve`], of several URLs, comma separated: the doors of all, the first's REST, and that of the others.
+pub(crate) fn resolve_all(
+    urls: &str,
     api_key: Option<&str>,
     trust: &Trust,
-) -> Result<(Door, Rest), Failure> {
+) -> Result<(Doors, Rest, Vec<Rest>), Failure> {
+    let (first, others) = urls.split_once(',').unwrap_or((urls, ""));
+    let (door, rest) = resolve(first.trim(), api_key, trust)?;
+    let (mut doors, mut rests) = (vec![door], Vec::new());
+    for url in others
+        .split(',')
+        .map(str::trim)
+        .filter(|url| !url.is_empty())
+    {
+        let (door, rest) = resolve(url, api_key, trust)?;
+        doors.push(door);
+        rests.push(rest);
+    }
+    Ok((Doors(doors.into()), rest, rests))
+}
+
+/// Resolves `ws://host:port/path` or `wss://…`; the same host and port serve REST.
+fn resolve(url: &str, api_key: Option<&str>, trust: &Trust) -> Result<(Door, Rest), Failure> {
     let usage = |why: &str| Failure::Usage(format!("--url {url}: {why}"));
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let is_tls = match scheme {
@@ -94,6 +111,22 @@ impl Rest {
                 "POST /topics was answered with {status} {body}"
             ))),
         }
+    }
+
+    /// Waits until the server has the topic too, where another node of its cluster has made it.
+    pub(crate) fn await_topic(&self, name: &str) -> Result<(), Failure> {
+        let until = Instant::now() + TIMEOUT;
+        while self.read(&format!("/topics/{name}")).is_none() {
+            if Instant::now() > until {
+                let text = format!(
+                    "{}: does not hear of topic {name}: is it of the same cluster?",
+                    self.authority
+                );
+                return Err(Failure::Connect(text));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Whether the server removed it; `None` if it does not answer.

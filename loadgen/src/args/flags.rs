@@ -143,7 +143,7 @@ fn scenario(
             "url",
             "URL",
             "ws://127.0.0.1:8080/ws",
-            "Where the server is",
+            "Where the server is; of a cluster several, comma separated, over which connections are spread",
         ))
         .arg(
             Arg::new("api-key")

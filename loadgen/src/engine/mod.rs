@@ -24,7 +24,7 @@ use self::result::LaneResult;
 use self::shared::{Counters, Phase, Plan, Shared};
 use self::subscriber::{Books, Subscriber};
 use self::timer::Timer;
-use crate::client::{Client, Door};
+use crate::client::{Client, Doors};
 use crate::units::wide;
 
 const READ_BUFFER_BYTES: usize = 256 << 10;
@@ -49,7 +49,7 @@ struct Seat {
 
 pub(crate) struct Lane {
     index: usize,
-    door: Door,
+    doors: Doors,
     plan: Arc<Plan>,
     shared: Arc<Shared>,
     poll: Poll,
@@ -78,7 +78,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(
         index: usize,
-        door: Door,
+        doors: Doors,
         plan: Arc<Plan>,
         shared: Arc<Shared>,
         poll: Poll,
@@ -116,7 +116,7 @@ impl Lane {
         timer.register(poll.registry(), TIMER)?;
         Ok(Self {
             index,
-            door,
+            doors,
             pump: Pump::new(&plan, &own),
             plan,
             shared,

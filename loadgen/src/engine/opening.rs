@@ -50,7 +50,10 @@ impl Lane {
             }
         };
         let source = seat.and_then(|at| self.source_of(self.seats[at].number));
-        let mut client = Client::connect(&self.door, &id, source, receive_buffer_bytes)?;
+        // Publishers and subscribers of one topic are spread alike, over all nodes.
+        let number = seat.map_or_else(|| self.publisher_numbers[token], |at| self.seats[at].number);
+        let door = self.doors.of(number);
+        let mut client = Client::connect(door, &id, source, receive_buffer_bytes)?;
         self.poll.registry().register(
             &mut client.stream,
             Token(token),
@@ -65,7 +68,7 @@ impl Lane {
 
     fn source_of(&self, number: usize) -> Option<IpAddr> {
         let spread = self.plan.subscribers > CONNECTIONS_PER_ADDRESS;
-        if !spread || self.door.address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        if !spread || self.doors.of(number).address.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
             return None;
         }
         let step = u32::try_from(number / CONNECTIONS_PER_ADDRESS).unwrap_or(0);

@@ -19,14 +19,14 @@ use serde_json::{Map, Value};
 
 use crate::Failure;
 use crate::args::{Scenario, Settings};
-use crate::client::Door;
+use crate::client::Doors;
 use crate::conductor::{Measured, Span, Stage, Tick, conduct};
 use crate::engine::shared::Plan;
 use crate::pace::Pace;
 use crate::procfs::{Machine, Process, raise_file_limit};
 use crate::report::progress::Progress;
 use crate::report::{self, Report};
-use crate::rest::{Rest, resolve};
+use crate::rest::{Rest, resolve_all};
 use crate::units::wide;
 
 /// Files that are open besides the connections.
@@ -35,7 +35,9 @@ const SPARE_FILES: usize = 64;
 /// Everything a scenario works with.
 pub(crate) struct Session {
     pub(crate) settings: Settings,
-    pub(crate) door: Door,
+    pub(crate) doors: Doors,
+    /// Of the other nodes.
+    pub(crate) others: Vec<Rest>,
     pub(crate) rest: Rest,
     pub(crate) server: Option<Process>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -81,7 +83,8 @@ impl Session {
         settings: Settings,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Failure> {
-        let (door, rest) = resolve(&settings.url, settings.api_key.as_deref(), &settings.trust)?;
+        let key = settings.api_key.as_deref();
+        let (doors, rest, others) = resolve_all(&settings.url, key, &settings.trust)?;
         let server = match settings.server_pid {
             Some(id) => Some(
                 Process::with_id(id)
@@ -111,7 +114,8 @@ impl Session {
         Ok(Self {
             progress: Progress::new(settings.quiet),
             settings,
-            door,
+            doors,
+            others,
             rest,
             server,
             stop,
@@ -165,6 +169,10 @@ impl Session {
                 return Err(failure);
             }
         }
+        // They are made in the order of their names: who has the last has all.
+        for (other, last) in self.others.iter().zip(names.last().into_iter().cycle()) {
+            other.await_topic(last)?;
+        }
         Ok(())
     }
 
@@ -199,7 +207,7 @@ impl Session {
         let before = self.rest.read("/stats");
         let progress = &mut self.progress;
         let mut stage = Stage {
-            door: &self.door,
+            doors: &self.doors,
             server: self.server,
             stop: &self.stop,
             watch: &mut |tick| {

@@ -88,7 +88,7 @@ struct Churn<'a> {
 impl Churn<'_> {
     /// Over an ordinary connection, waiting for each ack.
     fn publish_one_each(&mut self, run: u32) -> Result<(), Failure> {
-        let mut client = Client::connect(&self.session.door, "churn", None, 0)?;
+        let mut client = Client::connect(self.session.doors.of(0), "churn", None, 0)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
@@ -176,7 +176,7 @@ impl Churn<'_> {
 
     fn open(&self, at: usize, topic: usize, now: Instant) -> io::Result<Visit> {
         let mut client = Client::connect(
-            &self.session.door,
+            self.session.doors.of(at),
             &format!("churn-{}", self.started),
             None,
             0,
