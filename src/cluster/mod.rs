@@ -1,8 +1,8 @@
 //! Several nodes as one broker: what changes anything goes through a log that all of them read.
 //!
 //! A change (publish, creation, deletion) leaves its connection through the entrance of the broker. Here
-//! it waits in the [`lanes`] of its partition, is appended with others to the log, and is carried out when
-//! it comes back in the log's order: the [`feed`] hands every entry, this node's own and those of
+//! it waits in the `lanes` of its partition, is appended with others to the log, and is carried out when
+//! it comes back in the log's order: the `feed` hands every entry, this node's own and those of
 //! others, to the shards as settled requests. Shards do not know of it, nor does a connection: it waits
 //! for an answer as ever, and its heartbeat, its subscriptions and its reads have nothing to do with it.
 //!
