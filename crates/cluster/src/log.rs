@@ -173,7 +173,8 @@ impl Log {
                 Ok(prepared) => return Ok(prepared),
                 Err(Trouble::Final(refusal)) => return Err(refusal),
                 Err(Trouble::Passing(text)) => {
-                    if text != told && self.status.is_connected() {
+                    let is_worth_a_line = !text.is_empty() && text != told;
+                    if is_worth_a_line && self.status.is_connected() {
                         tracing::warn!("the log of the cluster cannot be reached yet: {text}");
                         told = text;
                     }
@@ -217,10 +218,9 @@ impl Log {
         self.context.create_stream(config).await.map_err(|error| {
             use async_nats::jetstream::context::CreateStreamErrorKind as Kind;
             match error.kind() {
-                // Another node was quicker: it is found at the next look. A server that has just lost one of this name
-                // says the same for a moment.
+                // Another node was quicker: it is found at the next look.
                 Kind::JetStream(kind) if kind.error_code() == ErrorCode::STREAM_NAME_EXIST => {
-                    Trouble::Passing(error.to_string())
+                    Trouble::Passing(String::new())
                 }
                 Kind::JetStream(kind) => match kind.code() {
                     500..=599
@@ -455,6 +455,7 @@ impl Prepared {
 
 enum Trouble {
     Final(Refusal),
+    /// Why, unless that is nothing to speak of.
     Passing(String),
 }
 
