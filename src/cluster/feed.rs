@@ -112,16 +112,17 @@ impl Feed {
             drop(passed.await);
         }
         let standing = &self.parts.standing;
-        if !standing.has_begun() {
+        let is_first = !standing.has_begun();
+        self.is_level = true;
+        standing.behind_ms.set(0);
+        standing.set_connected(true);
+        standing.set_level(true);
+        if is_first {
             tracing::info!(
                 entries = standing.applied.value(),
                 "level with the log of the cluster"
             );
         }
-        self.is_level = true;
-        standing.behind_ms.set(0);
-        standing.set_connected(true);
-        standing.set_level(true);
     }
 
     /// Hands the changes of an entry to their shards. Waits where an inbox is full: then the log is not
