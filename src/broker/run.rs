@@ -6,7 +6,7 @@
 //! booked on the budget from its making until nobody holds it any more.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::directory::TopicEntry;
 use crate::budget::Kind;
@@ -43,7 +43,8 @@ pub struct Run {
 struct Forms {
     sse: OnceLock<Rendered>,
     deflated: OnceLock<Rendered>,
-    newest: OnceLock<Arc<Run>>,
+    /// Kept by those for whom it waits: a history holds the run alone.
+    newest: Mutex<Weak<Run>>,
 }
 
 /// Another form than frames.
@@ -92,22 +93,34 @@ impl Run {
     }
 
     /// Its newest event alone, which says that the others were skipped: for who wants no more of them.
-    /// Made once, shared by all.
-    pub fn newest(&self) -> &Arc<Self> {
-        self.forms().newest.get_or_init(|| {
+    /// Shared by all for whom it waits at the same time.
+    pub fn newest(&self) -> Arc<Self> {
+        let mut newest = self
+            .forms()
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        newest.upgrade().unwrap_or_else(|| {
             let (index, skipped) = (self.events() - 1, self.events() as u64 - 1);
             let event = self.frames.get(self.start_of(index)..).unwrap_or_default();
-            self.alone(|out| frame::skipping(out, event, skipped))
+            let made = self.alone(event.len(), |out| frame::skipping(out, event, skipped));
+            *newest = Arc::downgrade(&made);
+            made
         })
     }
 
     /// One that [`newest`](Self::newest) has made, with another number of events that were skipped.
     pub fn skipping(&self, skipped: u64) -> Arc<Self> {
-        self.alone(|out| frame::skipping_other(out, &self.frames, skipped))
+        let bytes = self.frames.len();
+        self.alone(bytes, |out| {
+            frame::skipping_other(out, &self.frames, skipped)
+        })
     }
 
-    fn alone(&self, append: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
-        let mut frames = Vec::new();
+    /// What `append` makes of an event of so many bytes.
+    fn alone(&self, bytes: usize, append: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        // A name, a number, and a header that may be longer.
+        let mut frames = Vec::with_capacity(bytes + 40);
         append(&mut frames);
         let (seq, topic) = (self.last_seq(), Arc::clone(&self.topic));
         Arc::new(Self::new(frames, &[], seq, self.read_at, topic))

@@ -453,7 +453,9 @@ impl Connection {
     fn after_flush(self: &Rc<Self>, local: &Local) {
         let unsent = self.unsent.borrow();
         let ring = self.ring.borrow();
-        let replies = ring.reply_bytes() + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes());
+        let replies = ring.reply_bytes()
+            + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes())
+            + self.policy_bytes();
         self.book(local, [replies, self.kept.get()[1]]);
         let lag = ring.events();
         if lag > 0 {

@@ -104,7 +104,7 @@ pub(crate) fn look_at(local: &Local, connection: &Rc<Connection>) {
 fn beat(local: &Local, connection: &Rc<Connection>) {
     let config = local.config();
     connection.heartbeat.set(local.after(config.ping_period));
-    connection.ring.borrow_mut().shrink();
+    connection.ring.borrow_mut().shrink(local.elapsed_us());
     // A client that does not read gets no more heartbeats on top of what it has not read.
     if connection.is_parked.get() {
         return;

@@ -317,9 +317,10 @@ impl Connection {
             self.in_flight.set(in_flight.saturating_add(shards));
             let requests = inboxes.iter().map(|inbox| (inbox, asking.request(self)));
             let requests: Vec<_> = requests.collect();
+            let pattern = Arc::clone(&asking.pattern);
             self.with_patterns(|of| of.asking = Some(asking));
             // From the first event on, which may come before the last shard has joined.
-            self.note_policies_of_patterns();
+            self.note_policy_of_pattern(&pattern);
             self.ring.borrow_mut().hold();
             for (inbox, request) in requests {
                 hand_in(inbox, request);
@@ -337,7 +338,7 @@ impl Connection {
             self.with_patterns(|of| of.add(&asking));
         } else {
             self.with_patterns(|of| of.remove(&asking.pattern));
-            self.note_policies_of_patterns();
+            self.note_policy_of_pattern(&asking.pattern);
             asking
                 .acknowledge(|answer| self.send(local, |out| self.dialect.encode(out, answer, ts)));
         }
@@ -387,7 +388,7 @@ impl Connection {
             return;
         }
         self.note_subscriptions(local, before);
-        self.note_policies_of_patterns();
+        self.note_policy_of_pattern(pattern);
         let mut ring = self.ring.borrow_mut();
         ring.end_replays(|topic| self.is_forbidden(topic));
         drop(ring);

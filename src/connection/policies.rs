@@ -22,7 +22,11 @@ use crate::broker::delivery::Said;
 use crate::broker::directory::TopicEntry;
 use crate::broker::ring::Place;
 use crate::broker::run::Run;
+use crate::pattern::Pattern;
 use crate::protocol::policy::Policy;
+
+/// What a policy takes that was looked up, in bytes.
+const KNOWN_BYTES: usize = size_of::<(Place, Policy)>() + 1;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -89,7 +93,7 @@ impl Connection {
             local.rests.add(until, self.id, Place::of(run.topic()));
         }
         self.count_dropped(replaced.dropped, ends_slow);
-        if is_ready {
+        if is_ready || replaced.dropped > 0 {
             local.make_ready(self);
         }
         true
@@ -118,30 +122,42 @@ impl Connection {
         if policy == Policy::All && self.takes_all.get() {
             return;
         }
-        let before = self.with_patterns(|of| {
-            of.policies.known.clear();
+        self.with_patterns(|of| {
+            of.policies.known.remove(&Place::of(topic));
             match policy {
                 Policy::All => of.policies.named.remove(topic.name()),
                 Policy::Latest { .. } => of.policies.named.insert(topic.shared_name(), policy),
             }
         });
-        let is_repeated = matches!(said, Said::Subscribed { .. }) && before == Some(policy);
-        if !is_repeated {
-            self.ring.borrow_mut().end_newest(topic);
-        }
+        // Also where it wants the same again: what is said of a position must hold behind it.
+        self.ring.borrow_mut().end_newest(topic);
         self.note_what_it_takes();
     }
 
-    /// What its patterns want has changed, or of which topics.
-    pub(super) fn note_policies_of_patterns(&self) {
+    /// What it wants of the topics that `pattern` means has changed, or is said again.
+    pub(super) fn note_policy_of_pattern(&self, pattern: &Pattern) {
         let has_policy = self.with_patterns(|of| {
             of.policies.known.clear();
             of.have_policy()
         });
         if has_policy || !self.takes_all.get() {
-            self.ring.borrow_mut().end_every_newest();
+            let mut ring = self.ring.borrow_mut();
+            ring.end_newest_of(|topic| pattern.matches(topic));
+            drop(ring);
             self.note_what_it_takes();
         }
+    }
+
+    /// What is kept for this besides events, in bytes.
+    pub(super) fn policy_bytes(&self) -> usize {
+        if self.takes_all.get() {
+            return 0;
+        }
+        let patterns = self.patterns.borrow();
+        let known = patterns
+            .as_ref()
+            .map_or(0, |of| of.policies.known.capacity());
+        known * KNOWN_BYTES + self.ring.borrow().place_bytes()
     }
 }
 

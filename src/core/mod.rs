@@ -50,6 +50,9 @@ const LATE_TICKS: u128 = 5;
 /// again before the process has gone.
 const LATECOMER_WAIT: Duration = Duration::from_secs(1);
 
+/// Events that are let go before others have their turn: some tenths of a millisecond.
+const RELEASED_MAX: u32 = 512;
+
 /// Connections that are reviewed in one round: some tens of microseconds.
 const REVIEWS_MAX: u32 = 512;
 
@@ -287,7 +290,13 @@ impl Core {
 
     /// Lets events go that were held back, each at its time, for ever.
     pub async fn release(self: Rc<Self>) {
+        let mut released = 0;
         loop {
+            released += 1;
+            if released == RELEASED_MAX {
+                released = 0;
+                tokio::task::yield_now().await;
+            }
             let started = self.local.process.started;
             let (connection, place) = self.local.rests.next(started).await;
             let local = &self.local;

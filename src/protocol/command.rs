@@ -191,26 +191,7 @@ fn interpret<'a>(
 ) -> Result<Command<'a>, Text> {
     match kind(fields.kind)?.as_ref() {
         "publish" => publish(fields, request_id, payload_depth_max).map(Command::Publish),
-        "subscribe" => {
-            let target = target(fields.topic)?;
-            let asked = fields::Asked::read(text);
-            let policy = policy(&asked)?;
-            match target {
-                Target::Topic(topic) => Ok(Command::Subscribe {
-                    request_id,
-                    topic,
-                    replay: replay(fields)?,
-                    policy,
-                }),
-                Target::Pattern(pattern) => Ok(Command::SubscribePattern {
-                    request_id,
-                    pattern,
-                    past: past(fields, asked.positions)?,
-                    policy,
-                    wants_positions: wants_positions(asked.positions)?,
-                }),
-            }
-        }
+        "subscribe" => subscribe(text, fields, request_id),
         "unsubscribe" => match target(fields.topic)? {
             Target::Topic(topic) => Ok(Command::Unsubscribe { request_id, topic }),
             Target::Pattern(pattern) => Ok(Command::UnsubscribePattern {
@@ -224,6 +205,33 @@ fn interpret<'a>(
             proof: proof(fields),
         }),
         unknown => Err(unknown_kind_text(unknown)),
+    }
+}
+
+/// Kept out of what reads publishes, which the compiler then makes shorter.
+#[inline(never)]
+fn subscribe<'a>(
+    text: &'a str,
+    fields: &Fields<'a>,
+    request_id: Option<RequestId<'a>>,
+) -> Result<Command<'a>, Text> {
+    let target = target(fields.topic)?;
+    let asked = fields::Asked::read(text);
+    let policy = policy(&asked)?;
+    match target {
+        Target::Topic(topic) => Ok(Command::Subscribe {
+            request_id,
+            topic,
+            replay: replay(fields)?,
+            policy,
+        }),
+        Target::Pattern(pattern) => Ok(Command::SubscribePattern {
+            request_id,
+            pattern,
+            past: past(fields, asked.positions)?,
+            policy,
+            wants_positions: wants_positions(asked.positions)?,
+        }),
     }
 }
 

@@ -418,3 +418,109 @@ async fn even_the_newest_events_have_a_bound_in_bytes_and_what_falls_out_is_told
         assert_accounted(&totals);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_holds_where_policies_change_between_events() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("t").await;
+    let mut client = Client::connect(&broker).await;
+    let latest = r#"{"type":"subscribe","topic":"t","policy":"latest","request_id":"s"}"#;
+    let latest_and_past =
+        r#"{"type":"subscribe","topic":"t","policy":"latest","last_n":1,"request_id":"s"}"#;
+    let all = r#"{"type":"subscribe","topic":"t","request_id":"s"}"#;
+    let none = r#"{"type":"unsubscribe","topic":"t","request_id":"s"}"#;
+    let mut seq = 0;
+    for commands in [
+        [latest, all, latest],
+        [latest, none, latest],
+        [latest, latest, latest_and_past],
+    ] {
+        // All in one read, so that nothing leaves in between.
+        let mut pipelined = Vec::new();
+        for command in commands {
+            pipelined.push(command.to_owned());
+            pipelined.push(crate::harness::client::publish("t", 1).replace(
+                r#""type":"publish""#,
+                r#""type":"publish","request_id":"p""#,
+            ));
+        }
+        client.send_at_once(&pipelined).await;
+        let (mut told, mut acked) = (seq, 0);
+        while acked < pipelined.len() {
+            let message = client.recv().await;
+            if message["type"] == "ack" {
+                acked += 1;
+                if let Some(at) = message["seq"]
+                    .as_u64()
+                    .filter(|_| message["request_id"] == "s")
+                {
+                    assert!(told <= at, "event {told} before the ack that says {at}");
+                    // A replay begins behind it.
+                    told = told.min(at.saturating_sub(1));
+                }
+            } else {
+                let at = number(&message, "seq");
+                assert!(at > told, "{at} after {told}");
+                told = at;
+            }
+        }
+        seq += 3;
+        for message in client.settle().await {
+            told = number(&message, "seq");
+        }
+        assert_eq!(told, seq, "the newest has come");
+        client.unsubscribe("t").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_behind_a_held_back_event_repeats_nothing_behind_its_ack() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("p.a").await;
+    for wanted in ["p.a", "p.*"] {
+        let mut client = held_back(&broker, "p.a", wanted).await;
+        let again = json!({"type": "subscribe", "topic": wanted, "max_rate": 1, "last_n": 2});
+        client.send(again).await;
+        let held = client.recv().await;
+        let newest = number(&held, "seq");
+        assert_eq!(client.recv().await["type"], "ack");
+        for seq in [newest - 1, newest] {
+            assert_eq!(client.expect_event("p.a").await["seq"], seq);
+        }
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        assert_eq!(client.settle().await, [] as [Value; 0]);
+        client.unsubscribe(wanted).await;
+        broker.delete_topic("p.a").await;
+        broker.create_topic("p.a").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_holds_while_other_patterns_come_and_go() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("t").await;
+    let (mut client, mut publisher) = (
+        Client::connect(&broker).await,
+        Client::connect(&broker).await,
+    );
+    client.subscribe_with("t", json!({"max_rate": 1})).await;
+    let began = Instant::now();
+    let mut events = 0;
+    while began.elapsed() < Duration::from_millis(1500) {
+        publisher.publish("t", 0).await;
+        for kind in ["subscribe", "unsubscribe"] {
+            client
+                .send(json!({"type": kind, "topic": "zzz.*", "policy": "latest"}))
+                .await;
+            loop {
+                let message = client.recv().await;
+                if message["type"] == "ack" {
+                    break;
+                }
+                events += 1;
+            }
+        }
+    }
+    let most = began.elapsed().as_secs() + 2;
+    assert!(events <= most, "{events} events at one a second");
+}

@@ -20,13 +20,14 @@ use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use crossbeam_queue::ArrayQueue;
 
 mod cursor;
 mod newest;
 
 use cursor::Cursor;
-use newest::Newest;
+use newest::{Ended, Newest, Sealed};
 pub use newest::{Place, Replaced};
 
 use super::directory::TopicEntry;
@@ -117,6 +118,8 @@ enum Said {
     Held(usize),
     /// The turn of the newest event of a topic.
     Newest(Place),
+    /// That event, when none may replace it any more.
+    Sealed(Sealed),
 }
 
 /// See the module.
@@ -213,7 +216,7 @@ impl Ring {
             if self.has_second() {
                 self.drop_front();
             } else if !self.drop_newest() {
-                return;
+                return self.drop_held(bytes_max);
             }
         }
     }
@@ -248,38 +251,58 @@ impl Ring {
         if put.is_due {
             self.said.push_back((self.came, Said::Newest(place)));
         }
-        let mut replaced = put.replaced;
-        if self.run_bytes > limits.bytes_max {
-            let lost_before = self.lost;
-            self.drop_runs(limits.bytes_max);
-            if self.run_bytes > limits.bytes_max && self.events() > 1 {
-                self.drop_out_of(place);
-            }
-            replaced.dropped = self.lost - lost_before;
+        let lost_before = self.lost;
+        self.drop_runs(limits.bytes_max);
+        Replaced {
+            dropped: self.lost - lost_before,
+            ..put.replaced
         }
-        replaced
     }
 
-    /// Lets the oldest event that may be replaced fall out, if others wait beside it.
+    /// Lets the oldest event that may be replaced, or could have been, fall out, if others wait beside
+    /// it.
     fn drop_newest(&mut self) -> bool {
-        let is_turn = |(_, said): &(u64, Said)| matches!(said, Said::Newest(_));
-        if self.events() > 1
-            && let Some(at) = self.said.iter().position(is_turn)
-            && let Some((_, Said::Newest(place))) = self.said.remove(at)
-        {
-            self.drop_out_of(place);
-            return true;
+        let is_turn = |(_, said): &(u64, Said)| matches!(said, Said::Newest(_) | Said::Sealed(_));
+        let Some(newest) = self.newest.as_deref_mut() else {
+            return false;
+        };
+        if self.came - self.left + newest.events < 2 {
+            return false;
         }
-        false
+        let at = self.said.iter().position(is_turn);
+        match at.and_then(|at| self.said.remove(at)) {
+            Some((_, Said::Newest(place))) => {
+                if let Some(event) = newest.let_go(place) {
+                    self.fell_out(&event, 0);
+                }
+                true
+            }
+            Some((_, Said::Sealed((event, skipped)))) => {
+                newest.events -= 1;
+                // Nobody else will tell of what it stood for.
+                self.fell_out(&event, skipped);
+                true
+            }
+            _ => false,
+        }
     }
 
-    fn drop_out_of(&mut self, place: Place) {
-        let event = self.newest.as_mut().and_then(|newest| newest.let_go(place));
-        if let Some(event) = event {
-            event.topic().count_dropped(1);
-            self.run_bytes = self.run_bytes.saturating_sub(event.bytes());
-            self.lost += 1;
+    /// Events that are held back fall out.
+    fn drop_held(&mut self, bytes_max: usize) {
+        let over = self.run_bytes.saturating_sub(bytes_max);
+        if self.events() > 1
+            && let Some(newest) = self.newest.as_deref_mut()
+        {
+            for event in newest.let_go_held(over) {
+                self.fell_out(&event, 0);
+            }
         }
+    }
+
+    fn fell_out(&mut self, event: &Run, skipped: u64) {
+        event.topic().count_dropped(1);
+        self.run_bytes = self.run_bytes.saturating_sub(event.bytes());
+        self.lost += 1 + skipped;
     }
 
     /// Takes what waits in `place`, whose turn has come at `now` in microseconds: the event, and how
@@ -301,20 +324,50 @@ impl Ring {
         }
     }
 
-    /// No event of `topic` may be replaced any more. What waits takes its turn.
+    /// No event of `topic` that waits may be replaced any more. What is held back takes its turn.
     pub fn end_newest(&mut self, topic: &TopicEntry) {
         let place = Place::of(topic);
-        if self.newest.as_mut().is_some_and(|newest| newest.end(place)) {
-            self.said.push_back((self.came, Said::Newest(place)));
+        let ended = self.newest.as_mut().and_then(|newest| newest.end(place));
+        self.seal(ended.into_iter().collect());
+    }
+
+    /// The same for all topics whose names `is_over` picks.
+    pub fn end_newest_of(&mut self, is_over: impl Fn(&str) -> bool) {
+        let ended = self.newest.as_mut().map(|newest| newest.end_all(is_over));
+        self.seal(ended.unwrap_or_default());
+    }
+
+    fn seal(&mut self, ended: Vec<Ended>) {
+        let mut due = AHashMap::default();
+        for Ended {
+            place,
+            bytes,
+            event,
+            is_due,
+        } in ended
+        {
+            self.run_bytes = (self.run_bytes + event.0.bytes()).saturating_sub(bytes);
+            if is_due {
+                due.insert(place, event);
+            } else {
+                self.said.push_back((self.came, Said::Sealed(event)));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        for (_, said) in &mut self.said {
+            if let Said::Newest(place) = said
+                && let Some(event) = due.remove(place)
+            {
+                *said = Said::Sealed(event);
+            }
         }
     }
 
-    /// The same for all topics.
-    pub fn end_every_newest(&mut self) {
-        let due = self.newest.as_mut().map(|newest| newest.end_all());
-        for place in due.into_iter().flatten() {
-            self.said.push_back((self.came, Said::Newest(place)));
-        }
+    /// Bytes of the places of events that may be replaced.
+    pub fn place_bytes(&self) -> usize {
+        self.newest.as_ref().map_or(0, |newest| newest.bytes())
     }
 
     /// Lets the oldest run fall out. Returns how many events that were.
@@ -465,6 +518,7 @@ impl Ring {
         let newest = self.newest.as_ref()?;
         let mut turns = self.said.iter().filter_map(|(_, said)| match said {
             Said::Newest(place) => newest.peek(*place),
+            Said::Sealed((event, _)) => Some(event),
             _ => None,
         });
         turns.next().map(|run| run.read_at())
@@ -491,6 +545,15 @@ impl Ring {
         let next = match self.said.front_mut() {
             None | Some((_, Said::Held(_))) => return Next::Nothing,
             Some((_, Said::Newest(place))) => Next::Newest(*place),
+            Some((_, Said::Sealed((event, _)))) => {
+                let (run, skip) = (Arc::clone(event), 0);
+                if let Some(newest) = &mut self.newest {
+                    newest.events -= 1;
+                }
+                self.run_bytes = self.run_bytes.saturating_sub(run.bytes());
+                let lost = std::mem::take(&mut self.lost);
+                Next::Events { run, skip, lost }
+            }
             Some((_, Said::Replies(frames))) => {
                 self.reply_bytes -= frames.len();
                 Next::Replies(std::mem::take(frames))
@@ -523,7 +586,7 @@ impl Ring {
     pub fn is_ready(&self) -> bool {
         match self.said.front() {
             Some((after, said)) if *after <= self.left => match said {
-                Said::Replies(_) | Said::Newest(_) => true,
+                Said::Replies(_) | Said::Newest(_) | Said::Sealed(_) => true,
                 Said::Replay(cursor) => cursor.is_ready(),
                 Said::Held(_) => false,
             },
@@ -549,14 +612,22 @@ impl Ring {
             .retain(|(_, said)| matches!(said, Said::Replies(_)));
         let replies = self.said.iter().map(|(_, said)| match said {
             Said::Replies(frames) => frames.len(),
-            Said::Replay(_) | Said::Held(_) | Said::Newest(_) => 0,
+            Said::Replay(_) | Said::Held(_) | Said::Newest(_) | Said::Sealed(_) => 0,
         });
         self.reply_bytes = replies.sum();
         given_up
     }
 
-    /// Gives the memory of an empty queue back; called when the connection has been quiet.
-    pub fn shrink(&mut self) {
+    /// Gives the memory of an empty queue back, and of places that have rested at `now` in microseconds;
+    /// called when the connection has been quiet.
+    pub fn shrink(&mut self, now: u64) {
+        if self
+            .newest
+            .as_mut()
+            .is_some_and(|newest| newest.shrink(now))
+        {
+            self.newest = None;
+        }
         if self.runs.as_ref().is_some_and(|runs| runs.is_empty()) {
             self.runs = None;
         }

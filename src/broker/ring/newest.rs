@@ -2,7 +2,8 @@
 //!
 //! Each such topic has a place in which one event waits at most: one that comes takes the place of the
 //! one before, and counts it as skipped. A place is *due* when its event stands in the order of the
-//! ring, where it keeps its turn however often it is replaced. One that has sent an event rests, if
+//! ring, where it keeps its turn however often it is replaced. When its subscription changes, the event
+//! is *sealed*: nothing that comes later may take that turn. One that has sent an event rests, if
 //! there is a rate, and its next event is held back until then.
 
 use std::num::NonZeroU16;
@@ -54,8 +55,9 @@ enum State {
     Due,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiting {
+    topic: Arc<str>,
     event: Option<Arc<Run>>,
     state: State,
     /// Replaced since an event was taken, and how many of them the event itself tells of.
@@ -65,8 +67,19 @@ struct Waiting {
     rested_at: u64,
     /// From one event to the next, in microseconds.
     interval: u64,
-    /// The subscription has ended: the place with it, when it is empty.
-    is_over: bool,
+}
+
+/// An event that will not be replaced any more, and how many were skipped before it.
+pub(super) type Sealed = (Arc<Run>, u64);
+
+/// What waited in a place that is no more.
+pub(super) struct Ended {
+    pub(super) place: Place,
+    /// What was counted for it, in bytes.
+    pub(super) bytes: usize,
+    pub(super) event: Sealed,
+    /// It stands in the order of the ring.
+    pub(super) is_due: bool,
 }
 
 /// What a place wants of the ring for an event that has come.
@@ -82,10 +95,18 @@ pub(super) struct Put {
 impl Newest {
     /// Puts the newest event of `run`, which came at `now`, in its place.
     pub(super) fn put(&mut self, run: &Arc<Run>, max_rate: Option<NonZeroU16>, now: u64) -> Put {
-        let place = self.places.entry(Place::of(run.topic())).or_default();
-        place.is_over = false;
+        let place = self.places.entry(Place::of(run.topic()));
+        let place = place.or_insert_with(|| Waiting {
+            topic: run.topic().shared_name(),
+            event: None,
+            state: State::Free,
+            skipped: 0,
+            told: 0,
+            rested_at: 0,
+            interval: 0,
+        });
         place.interval = max_rate.map_or(0, |rate| 1_000_000_u64.div_ceil(rate.get().into()));
-        let event = Arc::clone(run.newest());
+        let event = run.newest();
         let (mut skipped, more) = (run.events() as u64 - 1, event.bytes());
         place.told = skipped;
         let before = place.event.replace(event);
@@ -117,36 +138,42 @@ impl Newest {
     /// were skipped.
     pub(super) fn take(&mut self, place: Place, now: u64) -> Option<(Arc<Run>, usize)> {
         let waiting = self.places.get_mut(&place)?;
-        let event = waiting.event.take()?;
+        let bytes = waiting.event.as_ref()?.bytes();
+        let (event, _) = waiting.seal()?;
         self.events -= 1;
         waiting.state = State::Free;
         waiting.rested_at = now + waiting.interval;
-        let skipped = std::mem::take(&mut waiting.skipped);
-        let is_told = waiting.told == skipped;
-        if waiting.interval == 0 || waiting.is_over {
+        if waiting.interval == 0 {
             self.places.remove(&place);
         }
-        let bytes = event.bytes();
-        let event = if is_told {
-            event
-        } else {
-            event.skipping(skipped)
-        };
         Some((event, bytes))
     }
 
-    /// The event in `place` falls out. If it was due, it has no turn any more.
+    /// The event in `place`, which was due, falls out: it has no turn any more.
     pub(super) fn let_go(&mut self, place: Place) -> Option<Arc<Run>> {
         let waiting = self.places.get_mut(&place)?;
         let event = waiting.event.take()?;
         self.events -= 1;
-        if waiting.state == State::Due {
-            waiting.state = State::Free;
-        }
-        if waiting.is_over {
-            self.places.remove(&place);
-        }
+        waiting.state = State::Free;
         Some(event)
+    }
+
+    /// So many bytes of events that are held back fall out, or all of them.
+    pub(super) fn let_go_held(&mut self, bytes: usize) -> Vec<Arc<Run>> {
+        let (mut gone, mut freed) = (Vec::new(), 0);
+        for waiting in self.places.values_mut() {
+            if freed >= bytes {
+                break;
+            }
+            if waiting.state == State::Resting
+                && let Some(event) = waiting.event.take()
+            {
+                freed += event.bytes();
+                gone.push(event);
+            }
+        }
+        self.events -= gone.len() as u64;
+        gone
     }
 
     /// What waits in `place`.
@@ -162,37 +189,62 @@ impl Newest {
         waiting.state == State::Resting && waiting.hasten()
     }
 
-    /// A subscription ends: its place with it, once it is empty. Whether it is to stand in the order of
-    /// the ring.
-    pub(super) fn end(&mut self, place: Place) -> bool {
-        let Some(waiting) = self.places.get_mut(&place) else {
-            return false;
-        };
-        waiting.is_over = true;
-        let is_due = waiting.state == State::Resting && waiting.hasten();
-        if waiting.state == State::Free {
-            self.places.remove(&place);
-        }
-        is_due
+    /// Gives up one place, and what waits in it.
+    pub(super) fn end(&mut self, place: Place) -> Option<Ended> {
+        self.places.remove(&place)?.end(place)
     }
 
-    /// The same for all. Gives those that are to stand in the order of the ring, as they would have
-    /// come.
-    pub(super) fn end_all(&mut self) -> impl Iterator<Item = Place> {
-        let mut due = Vec::new();
-        self.places.retain(|place, waiting| {
-            waiting.is_over = true;
-            if waiting.state == State::Resting && waiting.hasten() {
-                due.push((waiting.rested_at, *place));
-            }
-            waiting.state != State::Free
+    /// Gives up the places of all topics that `is_over` picks: what is held back in the order in which
+    /// it would have come.
+    pub(super) fn end_all(&mut self, is_over: impl Fn(&str) -> bool) -> Vec<Ended> {
+        let over = self.places.extract_if(|_, waiting| is_over(&waiting.topic));
+        let over = over.map(|(place, waiting)| (waiting.rested_at, place, waiting));
+        let mut over: Vec<_> = over.collect();
+        over.sort_unstable_by_key(|(rested_at, place, _)| (*rested_at, *place));
+        let over = over.into_iter();
+        over.filter_map(|(_, place, waiting)| waiting.end(place))
+            .collect()
+    }
+
+    /// Forgets places that have rested and have nothing to tell. Whether none is left.
+    pub(super) fn shrink(&mut self, now: u64) -> bool {
+        self.places.retain(|_, waiting| {
+            waiting.state != State::Free || waiting.skipped > 0 || waiting.rested_at > now
         });
-        due.sort_unstable();
-        due.into_iter().map(|(_, place)| place)
+        self.places.shrink_to_fit();
+        self.places.is_empty() && self.events == 0
+    }
+
+    /// What the places take in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.places.capacity() * (size_of::<Place>() + size_of::<Waiting>())
     }
 }
 
 impl Waiting {
+    fn end(mut self, place: Place) -> Option<Ended> {
+        let bytes = self.event.as_ref()?.bytes();
+        Some(Ended {
+            place,
+            bytes,
+            event: self.seal()?,
+            is_due: self.state == State::Due,
+        })
+    }
+
+    /// Takes the event out, which says how many were skipped.
+    fn seal(&mut self) -> Option<Sealed> {
+        let event = self.event.take()?;
+        let skipped = std::mem::take(&mut self.skipped);
+        let is_told = self.told == skipped;
+        let event = if is_told {
+            event
+        } else {
+            event.skipping(skipped)
+        };
+        Some((event, skipped))
+    }
+
     /// Waits no longer. Whether there is an event to be sent.
     fn hasten(&mut self) -> bool {
         let is_due = self.event.is_some();

@@ -120,7 +120,7 @@ fn a_queue_that_widens_keeps_its_order() {
     for name in 0..100 {
         assert_eq!(take(&mut ring), (name, 0, 0));
     }
-    ring.shrink();
+    ring.shrink(0);
     assert!(ring.runs.is_none());
 }
 

@@ -130,6 +130,15 @@ impl Client {
             .expect("the connection is open");
     }
 
+    /// Sends text messages in one write.
+    pub(crate) async fn send_at_once(&mut self, texts: &[String]) {
+        for text in texts {
+            let message = Message::text(text.as_str());
+            self.socket.feed(message).await.expect("the broker reads");
+        }
+        self.socket.flush().await.expect("the broker reads");
+    }
+
     /// Sends a text message, unless the connection has ended.
     pub(crate) async fn try_send(&mut self, text: &str) -> bool {
         within("room to send", self.socket.send(Message::text(text)))

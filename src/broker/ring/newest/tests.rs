@@ -47,23 +47,31 @@ enum Item {
     Whole(u64, usize),
     Reply(u8),
     Turn(usize),
+    /// An event that is not replaced any more: of which topic, its number, how many were skipped, and
+    /// its bytes.
+    Sealed(usize, u64, u64, usize),
 }
 
 #[derive(Default, Clone)]
 struct Slot {
-    event: Option<(u64, usize)>,
+    event: Option<Arc<Run>>,
     skipped: u64,
+    told: u64,
     rested_at: u64,
     interval: u64,
-    is_over: bool,
 }
 
 impl Slot {
-    fn let_go(&mut self) {
-        self.event = None;
-        if self.is_over {
-            *self = Self::default();
-        }
+    /// Its event, as it would leave.
+    fn seal(&mut self, topic: usize) -> Option<Item> {
+        let event = self.event.take()?;
+        let skipped = std::mem::take(&mut self.skipped);
+        let bytes = if skipped == self.told {
+            event.bytes()
+        } else {
+            event.skipping(skipped).bytes()
+        };
+        Some(Item::Sealed(topic, event.first_seq(), skipped, bytes))
     }
 }
 
@@ -76,12 +84,12 @@ struct Plain {
 
 impl Plain {
     fn bytes(&self) -> usize {
-        let slots = self.slots.iter().filter_map(|slot| slot.event);
+        let slots = self.slots.iter().filter_map(|slot| slot.event.as_ref());
         let whole = self.order.iter().map(|item| match item {
-            Item::Whole(_, bytes) => *bytes,
+            Item::Whole(_, bytes) | Item::Sealed(.., bytes) => *bytes,
             _ => 0,
         });
-        slots.map(|(_, bytes)| bytes).sum::<usize>() + whole.sum::<usize>()
+        slots.map(|event| event.bytes()).sum::<usize>() + whole.sum::<usize>()
     }
 
     fn whole(&self) -> usize {
@@ -90,7 +98,9 @@ impl Plain {
     }
 
     fn events(&self) -> usize {
-        self.whole() + self.slots.iter().filter(|of| of.event.is_some()).count()
+        let sealed = |item: &&Item| matches!(item, Item::Sealed(..));
+        let waiting = self.slots.iter().filter(|of| of.event.is_some());
+        self.whole() + self.order.iter().filter(sealed).count() + waiting.count()
     }
 
     fn is_due(&self, topic: usize) -> bool {
@@ -101,16 +111,18 @@ impl Plain {
         while self.bytes() > bytes_max && self.events() > 1 {
             let falls = |item: &Item| match item {
                 Item::Whole(..) => self.whole() > 1,
-                Item::Turn(_) => self.whole() < 2,
+                Item::Turn(_) | Item::Sealed(..) => self.whole() < 2,
                 Item::Reply(_) => false,
             };
             let Some(at) = self.order.iter().position(falls) else {
                 return;
             };
-            if let Some(Item::Turn(topic)) = self.order.remove(at) {
-                self.slots[topic].let_go();
-            }
             self.lost += 1;
+            match self.order.remove(at) {
+                Some(Item::Turn(topic)) => self.slots[topic].event = None,
+                Some(Item::Sealed(_, _, skipped, _)) => self.lost += skipped,
+                _ => {}
+            }
         }
     }
 
@@ -186,14 +198,15 @@ impl World {
     fn push_newest(&mut self, topic: usize, run: &Arc<Run>) {
         let (lost, bytes_max) = (self.plain.lost, self.limits.bytes_max);
         let plain = &mut self.plain;
-        let rate = NonZeroU16::new([0, 50, 20][self.random.below(3)]);
+        // Which of those that are held back falls out is not said.
+        let rates = if bytes_max == usize::MAX { 3 } else { 1 };
+        let rate = NonZeroU16::new([0, 50, 20][self.random.below(rates)]);
         let slot = &mut plain.slots[topic];
-        slot.is_over = false;
         slot.interval = rate.map_or(0, |rate| 1_000_000 / u64::from(rate.get()));
         let skipped = run.events() as u64 - 1 + u64::from(slot.event.is_some());
         slot.skipped += skipped;
-        let newest = (run.last_seq(), run.newest().bytes());
-        let waited = slot.event.replace(newest);
+        slot.told = run.events() as u64 - 1;
+        let waited = slot.event.replace(run.newest());
         let mut rests_until = None;
         if waited.is_some() || self.rests.contains(&topic) {
             // It keeps its turn, or waits until it is told that it has rested.
@@ -204,11 +217,6 @@ impl World {
             self.rests.push(topic);
         }
         plain.shrink(bytes_max);
-        let is_there = plain.slots[topic].event.is_some();
-        if is_there && plain.bytes() > bytes_max && plain.events() > 1 {
-            plain.slots[topic].let_go();
-            plain.lost += 1;
-        }
         let replaced = Replaced {
             skipped,
             dropped: plain.lost - lost,
@@ -236,21 +244,32 @@ impl World {
         });
     }
 
-    fn end_every_newest(&mut self) {
-        self.ring.end_every_newest();
-        let mut all: Vec<_> = (0..TOPICS).collect();
+    fn end_some(&mut self) {
+        let is_all = self.random.below(2) == 0;
+        let one = self.random.below(TOPICS);
+        let mut all: Vec<_> = (0..TOPICS).filter(|of| is_all || *of == one).collect();
+        if is_all {
+            self.ring.end_newest_of(|_| true);
+        } else {
+            self.ring.end_newest(&self.topics[one]);
+        }
         let rested_at = |topic: usize| self.plain.slots[topic].rested_at;
         all.sort_by_key(|topic| (rested_at(*topic), Place::of(&self.topics[*topic])));
         for topic in all {
-            self.plain.hasten(topic);
-        }
-        for slot in &mut self.plain.slots {
-            slot.is_over = true;
-            if slot.event.is_none() {
-                slot.let_go();
+            let turn = self
+                .plain
+                .order
+                .iter()
+                .position(|of| *of == Item::Turn(topic));
+            let sealed = self.plain.slots[topic].seal(topic);
+            self.plain.slots[topic] = Slot::default();
+            self.rests.retain(|of| *of != topic);
+            match (turn, sealed) {
+                (Some(at), Some(sealed)) => self.plain.order[at] = sealed,
+                (None, Some(sealed)) => self.plain.order.push_back(sealed),
+                _ => {}
             }
         }
-        self.rests.clear();
     }
 
     fn give_up(&mut self) {
@@ -285,10 +304,15 @@ fn take(ring: &mut Ring, plain: &mut Plain, topics: &[Arc<TopicEntry>], now: u64
             }
         }
         Next::Events { run, lost, .. } => {
-            let Some(Item::Whole(seq, _)) = plain.order.pop_front() else {
-                panic!("an event out of its turn");
-            };
-            assert_eq!((run.first_seq(), number(&run, "skipped")), (seq, None));
+            let told = (run.first_seq(), number(&run, "skipped"));
+            match plain.order.pop_front() {
+                Some(Item::Whole(seq, _)) => assert_eq!(told, (seq, None)),
+                Some(Item::Sealed(topic, seq, skipped, _)) => {
+                    assert_eq!(told, (seq, Some(skipped)));
+                    assert!(std::ptr::eq(run.topic(), &raw const *topics[topic]));
+                }
+                other => panic!("an event in place of {other:?}"),
+            }
             assert_eq!(lost, std::mem::take(&mut plain.lost));
         }
         Next::Newest(place) => {
@@ -298,12 +322,9 @@ fn take(ring: &mut Ring, plain: &mut Plain, topics: &[Arc<TopicEntry>], now: u64
             assert_eq!(place, Place::of(&topics[topic]));
             let (run, lost) = ring.take_newest(place, now).expect("it waits");
             let slot = &mut plain.slots[topic];
-            let (seq, _) = slot.event.take().expect("it waits");
+            let seq = slot.event.take().expect("it waits").first_seq();
             let skipped = std::mem::take(&mut slot.skipped);
             slot.rested_at = now + slot.interval;
-            if slot.is_over {
-                slot.let_go();
-            }
             assert_eq!((run.events(), run.first_seq()), (1, seq));
             assert_eq!(number(&run, "seq"), Some(seq));
             assert_eq!(number(&run, "skipped"), Some(skipped));
@@ -324,7 +345,7 @@ fn at_random_one_event_of_a_topic_waits_and_stands_for_those_before() {
                 24..28 => world.reply(),
                 28..40 => take(&mut world.ring, &mut world.plain, &world.topics, world.now),
                 40..46 => world.rest(),
-                46 => world.end_every_newest(),
+                46 => world.end_some(),
                 _ => world.give_up(),
             }
             world.check(seed);
@@ -352,4 +373,46 @@ fn an_event_that_is_replaced_keeps_its_turn() {
         assert_eq!(number(&run, "skipped"), Some(skipped));
     }
     assert!(ring.is_empty() && ring.run_bytes() == 0);
+}
+
+#[test]
+fn what_is_held_back_gives_way_too_and_places_that_have_rested_are_forgotten() {
+    let topics: Vec<_> = (0..50).map(|n| entry(&format!("t{n}"))).collect();
+    let rate = NonZeroU16::new(1);
+    let mut limits = RingLimits {
+        events_max: 10,
+        bytes_max: usize::MAX,
+    };
+    let mut ring = Ring::default();
+    for (seq, topic) in topics.iter().enumerate() {
+        ring.push_newest(&run(topic, seq as u64 + 1, 1), rate, 0, limits);
+    }
+    while let Next::Newest(place) = ring.take() {
+        ring.take_newest(place, 0).expect("it waits");
+    }
+    for topic in &topics {
+        let replaced = ring.push_newest(&run(topic, 100, 1), rate, 1, limits);
+        assert_eq!(replaced.rests_until, Some(1_000_000));
+    }
+    assert_eq!(ring.events(), 50);
+    let bytes = ring.lag_bytes();
+    let dropped = ring.drop_half();
+    assert!((25..=26).contains(&dropped), "{dropped}");
+    assert!(ring.lag_bytes() <= bytes / 2);
+    limits.bytes_max = bytes / 4;
+    let replaced = ring.push_newest(&run(&topics[0], 101, 1), rate, 1, limits);
+    assert!(replaced.dropped >= 12, "{replaced:?}");
+    assert!(ring.run_bytes() <= limits.bytes_max);
+    for topic in &topics {
+        ring.is_rested(Place::of(topic));
+    }
+    while let Next::Newest(place) = ring.take() {
+        ring.take_newest(place, 2_000_000).expect("it waits");
+    }
+    assert!(ring.is_empty() && ring.run_bytes() == 0);
+    let places = ring.place_bytes();
+    ring.shrink(2_000_001);
+    assert!(ring.place_bytes() < places || places == 0);
+    ring.shrink(4_000_000);
+    assert_eq!(ring.place_bytes(), 0);
 }
