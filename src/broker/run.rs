@@ -113,7 +113,7 @@ impl Run {
     pub fn skipping(&self, skipped: u64) -> Arc<Self> {
         let bytes = self.frames.len();
         self.alone(bytes, |out| {
-            frame::skipping_other(out, &self.frames, skipped)
+            frame::skipping_other(out, &self.frames, skipped);
         })
     }
 
