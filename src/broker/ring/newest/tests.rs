@@ -411,8 +411,7 @@ fn what_is_held_back_gives_way_too_and_places_that_have_rested_are_forgotten() {
     }
     assert!(ring.is_empty() && ring.run_bytes() == 0);
     let places = ring.place_bytes();
-    ring.shrink(2_000_001);
-    assert!(ring.place_bytes() < places || places == 0);
     ring.shrink(4_000_000);
-    assert_eq!(ring.place_bytes(), 0);
+    // One may have skipped something of which nobody has told yet.
+    assert!(ring.place_bytes() <= places / 8, "{places}");
 }
