@@ -6,7 +6,6 @@
 /// Whether objects and arrays in `text`, which is valid JSON, nest deeper than `depth_max`.
 ///
 /// Counting the brackets answers nearly every command; only a text with enough of them is walked.
-#[inline]
 pub(super) fn nests_deeper(text: &str, depth_max: usize) -> bool {
     // What opens must close, so nesting deeper takes more than two bytes for each level.
     text.len() / 2 > depth_max
