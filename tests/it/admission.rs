@@ -84,8 +84,13 @@ async fn more_connections_than_descriptors_are_cut_with_a_line() {
 async fn without_a_descriptor_a_client_is_closed_and_not_left_hanging() {
     let broker = Broker::start(&[]);
     let before = starve(&broker);
-    // The descriptor of the accept that is under way was set aside before.
-    let _last = RawSocket::dial(&broker).await;
+    // The descriptor of the accept that is under way was set aside before, and one or two that the
+    // start had open may have been given back since they were counted.
+    let _last = [
+        RawSocket::dial(&broker).await,
+        RawSocket::dial(&broker).await,
+        RawSocket::dial(&broker).await,
+    ];
     for _ in 0..3 {
         let mut socket = RawSocket::dial(&broker).await;
         assert!(socket.wire.rest("a close").await.is_empty());
