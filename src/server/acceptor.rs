@@ -26,6 +26,10 @@ pub(super) fn accept(
     take: impl Fn(TcpStream, SocketAddr),
 ) {
     loop {
+        if spare.is_none() {
+            // Somebody else was quicker when it was given up.
+            spare = open_spare();
+        }
         if !port.wait() {
             std::thread::park();
             continue;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
-use crate::harness::descriptors::{descriptors_of, feed, starve};
+use crate::harness::descriptors::{descriptors_of, starve};
 use crate::harness::eventually;
 use crate::harness::keys::{KeyFile, ROOT, assert_ended, connect, create, key};
 use crate::harness::raw::RawSocket;
@@ -23,7 +23,7 @@ async fn a_file_of_keys_that_cannot_be_opened_is_read_once_it_can() {
     let mut root = connect(&broker, ROOT.1).await;
     let descriptors = descriptors_of(&broker);
 
-    let before = starve(&broker);
+    let starved = starve(&broker).await;
     file.replace(&key("other-key", "observe = true"));
     eventually("a line that says what cannot be read", async || {
         broker
@@ -35,18 +35,17 @@ async fn a_file_of_keys_that_cannot_be_opened_is_read_once_it_can() {
     // Who is there stays and is served; whoever comes is cut, and not left hanging.
     root.publish("orders", 1).await;
     assert_eq!(client.expect_event("orders").await["seq"], 1);
-    let last = RawSocket::dial(&broker).await;
     for _ in 0..3 {
         let mut socket = RawSocket::dial(&broker).await;
         assert!(socket.wire.rest("a close").await.is_empty());
     }
     assert_eq!(client.ask(json!({"type": "ping"})).await["type"], "pong");
 
-    feed(&broker, before);
+    starved.feed(&broker);
     assert_ended(&mut client, "UNAUTHORIZED", "Key 'guest' was withdrawn").await;
     let mut other = eventually_connected(&broker).await;
     assert_eq!(other.ask(json!({"type": "ping"})).await["type"], "pong");
-    drop((other, last));
+    drop(other);
     eventually("as many descriptors as before", async || {
         descriptors_of(&broker) <= descriptors
     })
