@@ -226,7 +226,7 @@ impl Local {
         let kept = [
             self.replies.get(),
             self.input.get(),
-            connections * CONNECTION_BYTES,
+            connections * CONNECTION_BYTES + self.rests.bytes(),
         ];
         let booked = self.booked.replace(kept);
         if kept == booked {

@@ -28,6 +28,9 @@ use crate::protocol::policy::Policy;
 /// What a policy takes that was looked up, in bytes.
 const KNOWN_BYTES: usize = size_of::<(Place, Policy)>() + 1;
 
+/// One place that rests: until when, whose, and which.
+type Rest = Reverse<(u64, ConnectionId, Place)>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Policies {
@@ -40,10 +43,14 @@ pub(super) struct Policies {
 impl Connection {
     /// Whether it takes events, and all of them.
     pub(super) fn note_what_it_takes(&self) {
-        let patterns = self.patterns.borrow();
-        let has_policy = patterns
-            .as_ref()
-            .is_some_and(|of| !of.policies.named.is_empty() || of.have_policy());
+        let mut patterns = self.patterns.borrow_mut();
+        let has_policy = patterns.as_mut().is_some_and(|of| {
+            let has_policy = !of.policies.named.is_empty() || of.have_policy();
+            if !has_policy {
+                of.policies = Policies::default();
+            }
+            has_policy
+        });
         self.takes_all.set(!self.is_over() && !has_policy);
     }
 
@@ -102,7 +109,7 @@ impl Connection {
     /// A place of its ring has rested.
     pub(crate) fn has_rested(self: &Rc<Self>, local: &Local, place: Place) {
         if !self.is_over() {
-            self.ring.borrow_mut().is_rested(place);
+            self.ring.borrow_mut().is_rested(place, local.elapsed_us());
             local.make_ready(self);
         }
     }
@@ -137,7 +144,8 @@ impl Connection {
     /// What it wants of the topics that `pattern` means has changed, or is said again.
     pub(super) fn note_policy_of_pattern(&self, pattern: &Pattern) {
         let has_policy = self.with_patterns(|of| {
-            of.policies.known.clear();
+            // Not emptied: what it takes is to be given back.
+            of.policies.known = AHashMap::default();
             of.have_policy()
         });
         if has_policy || !self.takes_all.get() {
@@ -164,7 +172,7 @@ impl Connection {
 /// Places of rings whose events are held back, by when they are to go. One for each that waits.
 #[derive(Debug, Default)]
 pub(crate) struct Rests {
-    heap: RefCell<BinaryHeap<Reverse<(u64, ConnectionId, Place)>>>,
+    heap: RefCell<BinaryHeap<Rest>>,
     has_earlier: Notify,
 }
 
@@ -180,6 +188,11 @@ impl Rests {
         }
     }
 
+    /// What it takes in memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.heap.borrow().capacity() * size_of::<Rest>()
+    }
+
     /// Waits until one has rested, by the clock that began at `started`.
     pub(crate) async fn next(&self, started: std::time::Instant) -> (ConnectionId, Place) {
         loop {
@@ -190,7 +203,11 @@ impl Rests {
             };
             let until = started + Duration::from_micros(until);
             if std::time::Instant::now() >= until {
-                let first = self.heap.borrow_mut().pop();
+                let mut heap = self.heap.borrow_mut();
+                let first = heap.pop();
+                if heap.is_empty() {
+                    *heap = BinaryHeap::new();
+                }
                 if let Some(Reverse((_, connection, place))) = first {
                     return (connection, place);
                 }

@@ -524,3 +524,23 @@ async fn a_rate_holds_while_other_patterns_come_and_go() {
     let most = began.elapsed().as_secs() + 2;
     assert!(events <= most, "{events} events at one a second");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_that_was_begun_for_a_subscription_that_has_ended_lets_nothing_go() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("t").await;
+    let mut publisher = Client::connect(&broker).await;
+    let began = Instant::now();
+    let mut client = held_back(&broker, "t", "t").await;
+    assert_is_held_back(&client.unsubscribe("t").await[0]);
+    // Its next rest begins half a second after that of the first subscription did.
+    tokio::time::sleep(Duration::from_millis(500).saturating_sub(began.elapsed())).await;
+    client.subscribe_with("t", json!({"max_rate": 1})).await;
+    let asked = Instant::now();
+    publisher.publish("t", 6).await;
+    assert_eq!(client.expect_event("t").await["seq"], 6);
+    publisher.publish("t", 7).await;
+    assert_eq!(client.expect_event("t").await["seq"], 7);
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+}

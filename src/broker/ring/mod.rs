@@ -169,10 +169,8 @@ impl Ring {
         let counts_from = self.left.max(self.held.min(self.came));
         let over = (self.came - counts_from).saturating_sub(limits.events_max as u64);
         if over > 0 || self.run_bytes > limits.bytes_max {
-            let lost_before = self.lost;
             self.drop_events(over);
-            self.drop_runs(limits.bytes_max);
-            return self.lost - lost_before;
+            return over + self.drop_oldest(limits.bytes_max);
         }
         0
     }
@@ -211,23 +209,28 @@ impl Ring {
         }
     }
 
-    fn drop_runs(&mut self, bytes_max: usize) {
+    /// Lets the oldest events fall out, runs and turns, until so many bytes are left or nothing else
+    /// waits for its turn. Returns how many events that were.
+    fn drop_oldest(&mut self, bytes_max: usize) -> u64 {
+        let mut dropped = 0;
         while self.run_bytes > bytes_max {
-            if self.has_second() {
-                self.drop_front();
-            } else if !self.drop_newest() {
-                return self.drop_held(bytes_max);
+            let gone = if self.has_second() && !self.turn_is_oldest() {
+                self.drop_front()
+            } else {
+                self.drop_newest()
+            };
+            if gone == 0 {
+                break;
             }
+            dropped += gone;
         }
+        dropped
     }
 
     /// Adds `run` to a ring in which events may wait that can be replaced: as [`push`](Self::push), which
-    /// does not look for those.
+    /// does not look for those where there is room.
     pub fn push_beside(&mut self, run: &Arc<Run>, limits: RingLimits) -> u64 {
-        let dropped = self.push(run, limits);
-        let lost_before = self.lost;
-        self.drop_runs(limits.bytes_max);
-        dropped + self.lost - lost_before
+        self.push(run, limits) + self.drop_oldest(limits.bytes_max)
     }
 
     fn has_second(&self) -> bool {
@@ -251,58 +254,68 @@ impl Ring {
         if put.is_due {
             self.said.push_back((self.came, Said::Newest(place)));
         }
-        let lost_before = self.lost;
-        self.drop_runs(limits.bytes_max);
+        let mut dropped = self.drop_oldest(limits.bytes_max);
+        if self.run_bytes > limits.bytes_max && self.events() > 1 {
+            // Only what is held back is left; to look for the oldest of that takes longer each time.
+            dropped += self.drop_held(|newest| newest.let_go_if_held(place));
+        }
         Replaced {
-            dropped: self.lost - lost_before,
+            dropped,
             ..put.replaced
         }
     }
 
-    /// Lets the oldest event that may be replaced, or could have been, fall out, if others wait beside
-    /// it.
-    fn drop_newest(&mut self) -> bool {
+    fn turn(&self) -> Option<usize> {
+        self.newest.as_ref()?;
         let is_turn = |(_, said): &(u64, Said)| matches!(said, Said::Newest(_) | Said::Sealed(_));
-        let Some(newest) = self.newest.as_deref_mut() else {
-            return false;
-        };
-        if self.came - self.left + newest.events < 2 {
-            return false;
-        }
-        let at = self.said.iter().position(is_turn);
-        match at.and_then(|at| self.said.remove(at)) {
-            Some((_, Said::Newest(place))) => {
-                if let Some(event) = newest.let_go(place) {
-                    self.fell_out(&event, 0);
-                }
-                true
-            }
-            Some((_, Said::Sealed((event, skipped)))) => {
+        self.said.iter().position(is_turn)
+    }
+
+    /// Whether an event that may be replaced, or could have been, leaves before the oldest run.
+    fn turn_is_oldest(&self) -> bool {
+        let turn = self.turn().and_then(|at| self.said.get(at));
+        turn.is_some_and(|(after, _)| *after <= self.left)
+    }
+
+    /// Lets the oldest event that may be replaced, or could have been, fall out, if others wait beside
+    /// it. Returns how many events that were.
+    fn drop_newest(&mut self) -> u64 {
+        let turn = self.turn().filter(|_| self.events() > 1);
+        let said = turn.and_then(|at| self.said.remove(at));
+        let (event, skipped) = match (said, &mut self.newest) {
+            (Some((_, Said::Newest(place))), Some(newest)) => (newest.let_go(place), 0),
+            (Some((_, Said::Sealed((event, skipped)))), Some(newest)) => {
                 newest.events -= 1;
                 // Nobody else will tell of what it stood for.
-                self.fell_out(&event, skipped);
-                true
+                (Some(event), skipped)
             }
-            _ => false,
+            _ => return 0,
+        };
+        self.lost += skipped;
+        if let Some(event) = event {
+            self.fell_out(&event);
         }
+        1
     }
 
-    /// Events that are held back fall out.
-    fn drop_held(&mut self, bytes_max: usize) {
-        let over = self.run_bytes.saturating_sub(bytes_max);
-        if self.events() > 1
-            && let Some(newest) = self.newest.as_deref_mut()
-        {
-            for event in newest.let_go_held(over) {
-                self.fell_out(&event, 0);
-            }
+    /// Events that are held back fall out, those that `pick` takes. Returns how many that were.
+    fn drop_held<I: IntoIterator<Item = Arc<Run>>>(
+        &mut self,
+        pick: impl FnOnce(&mut Newest) -> I,
+    ) -> u64 {
+        let picked = self.newest.as_deref_mut().map(pick);
+        let mut dropped = 0;
+        for event in picked.into_iter().flatten() {
+            self.fell_out(&event);
+            dropped += 1;
         }
+        dropped
     }
 
-    fn fell_out(&mut self, event: &Run, skipped: u64) {
+    fn fell_out(&mut self, event: &Run) {
         event.topic().count_dropped(1);
         self.run_bytes = self.run_bytes.saturating_sub(event.bytes());
-        self.lost += 1 + skipped;
+        self.lost += 1;
     }
 
     /// Takes what waits in `place`, whose turn has come at `now` in microseconds: the event, and how
@@ -313,12 +326,12 @@ impl Ring {
         Some((event, std::mem::take(&mut self.lost)))
     }
 
-    /// A place has rested: what waits in it takes its turn.
-    pub fn is_rested(&mut self, place: Place) {
+    /// A place may have rested at `now` in microseconds: then what waits in it takes its turn.
+    pub fn is_rested(&mut self, place: Place, now: u64) {
         if self
             .newest
             .as_mut()
-            .is_some_and(|newest| newest.is_rested(place))
+            .is_some_and(|newest| newest.is_rested(place, now))
         {
             self.said.push_back((self.came, Said::Newest(place)));
         }
@@ -341,11 +354,15 @@ impl Ring {
         let mut due = AHashMap::default();
         for Ended {
             place,
-            bytes,
             event,
+            untold,
             is_due,
         } in ended
         {
+            self.lost += untold;
+            let Some((event, bytes)) = event else {
+                continue;
+            };
             self.run_bytes = (self.run_bytes + event.0.bytes()).saturating_sub(bytes);
             if is_due {
                 due.insert(place, event);
@@ -397,9 +414,13 @@ impl Ring {
     /// Lets the oldest runs fall out until half of their bytes are left: for when memory is short.
     /// Returns how many events that were.
     pub fn drop_half(&mut self) -> u64 {
-        let lost_before = self.lost;
-        self.drop_runs(self.run_bytes / 2);
-        self.lost - lost_before
+        let bytes_max = self.run_bytes / 2;
+        let dropped = self.drop_oldest(bytes_max);
+        let over = self.run_bytes.saturating_sub(bytes_max);
+        if over == 0 || self.events() < 2 {
+            return dropped;
+        }
+        dropped + self.drop_held(|newest| newest.let_go_held(over))
     }
 
     /// Adds complete frames behind all that waits.

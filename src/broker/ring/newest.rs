@@ -72,12 +72,13 @@ struct Waiting {
 /// An event that will not be replaced any more, and how many were skipped before it.
 pub(super) type Sealed = (Arc<Run>, u64);
 
-/// What waited in a place that is no more.
+/// What a place had whose subscription has changed.
 pub(super) struct Ended {
     pub(super) place: Place,
-    /// What was counted for it, in bytes.
-    pub(super) bytes: usize,
-    pub(super) event: Sealed,
+    /// What waited in it, and what was counted for that, in bytes.
+    pub(super) event: Option<(Sealed, usize)>,
+    /// Events of which no event tells any more: what they were skipped for fell out.
+    pub(super) untold: u64,
     /// It stands in the order of the ring.
     pub(super) is_due: bool,
 }
@@ -149,13 +150,25 @@ impl Newest {
         Some((event, bytes))
     }
 
-    /// The event in `place`, which was due, falls out: it has no turn any more.
+    /// The event in `place` falls out. If it was due, it has no turn any more.
     pub(super) fn let_go(&mut self, place: Place) -> Option<Arc<Run>> {
         let waiting = self.places.get_mut(&place)?;
         let event = waiting.event.take()?;
         self.events -= 1;
-        waiting.state = State::Free;
+        if waiting.state == State::Due {
+            waiting.state = State::Free;
+        }
         Some(event)
+    }
+
+    /// The same, if the event is held back.
+    pub(super) fn let_go_if_held(&mut self, place: Place) -> Option<Arc<Run>> {
+        let waiting = self.places.get(&place)?;
+        if waiting.state == State::Resting {
+            self.let_go(place)
+        } else {
+            None
+        }
     }
 
     /// So many bytes of events that are held back fall out, or all of them.
@@ -181,17 +194,18 @@ impl Newest {
         self.places.get(&place)?.event.as_ref()
     }
 
-    /// A place has rested. Whether it is to stand in the order of the ring.
-    pub(super) fn is_rested(&mut self, place: Place) -> bool {
+    /// A place has rested, if that was this rest of it: its subscription may have ended, and another
+    /// have begun, since the rest did. Whether it is to stand in the order of the ring.
+    pub(super) fn is_rested(&mut self, place: Place, now: u64) -> bool {
         let Some(waiting) = self.places.get_mut(&place) else {
             return false;
         };
-        waiting.state == State::Resting && waiting.hasten()
+        waiting.state == State::Resting && waiting.rested_at <= now && waiting.hasten()
     }
 
     /// Gives up one place, and what waits in it.
     pub(super) fn end(&mut self, place: Place) -> Option<Ended> {
-        self.places.remove(&place)?.end(place)
+        Some(self.places.remove(&place)?.end(place))
     }
 
     /// Gives up the places of all topics that `is_over` picks: what is held back in the order in which
@@ -202,8 +216,7 @@ impl Newest {
         let mut over: Vec<_> = over.collect();
         over.sort_unstable_by_key(|(rested_at, place, _)| (*rested_at, *place));
         let over = over.into_iter();
-        over.filter_map(|(_, place, waiting)| waiting.end(place))
-            .collect()
+        over.map(|(_, place, waiting)| waiting.end(place)).collect()
     }
 
     /// Forgets places that have rested and have nothing to tell. Whether none is left.
@@ -222,14 +235,15 @@ impl Newest {
 }
 
 impl Waiting {
-    fn end(mut self, place: Place) -> Option<Ended> {
-        let bytes = self.event.as_ref()?.bytes();
-        Some(Ended {
+    fn end(mut self, place: Place) -> Ended {
+        let bytes = self.event.as_ref().map_or(0, |event| event.bytes());
+        let event = self.seal().map(|event| (event, bytes));
+        Ended {
             place,
-            bytes,
-            event: self.seal()?,
+            event,
+            untold: self.skipped,
             is_due: self.state == State::Due,
-        })
+        }
     }
 
     /// Takes the event out, which says how many were skipped.
