@@ -19,4 +19,4 @@ export async function ask(url: string, init: RequestInit): Promise<Response> {
   throw new ShardcastError(error.code ?? code, error.message ?? error, after ? +after * 1000 : undefined);
 }
 
-export const isOfAuth = (code: string): boolean => /_KEY|TOK|UNAU/.test(code);
+export const isOfAuth = (code: string): boolean => /_K|TOK|UNAU/.test(code);

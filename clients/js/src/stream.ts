@@ -10,7 +10,7 @@ import type { Link, Listener, Message, Position } from "./protocol.js";
  */
 export function openStream(base: string, auth: Auth, silenceMs: number, { opened_, heard_, ended_ }: Listener): Link {
   const life = new AbortController();
-  const topics = new Map<string, Position>();
+  const topics = new Map<string, Position & { wish: string }>();
   let posts: Promise<unknown> = Promise.resolve();
   let stream: AbortController | undefined;
   let restarting: ReturnType<typeof setTimeout> | undefined;
@@ -18,9 +18,7 @@ export function openStream(base: string, auth: Auth, silenceMs: number, { opened
 
   function close(): void {
     life.abort();
-    stream?.abort();
-    clearTimeout(restarting);
-    clearTimeout(silence);
+    pause();
   }
 
   function fail(retryAfterMs?: number): void {
@@ -44,20 +42,25 @@ export function openStream(base: string, auth: Auth, silenceMs: number, { opened
     }
   }
 
-  function restart(): void {
+  function pause(): void {
     stream?.abort();
-    clearTimeout(silence);
-    clearTimeout(restarting);
+    [restarting, silence].forEach(clearTimeout);
+  }
+
+  function restart(): void {
+    pause();
     restarting = setTimeout(listen);
   }
 
   async function listen(): Promise<void> {
     if (!topics.size) return;
     const { signal } = (stream = new AbortController());
-    const names = [...topics.keys()].map((name) => "topic=" + encodeURIComponent(name));
+    const names = new URLSearchParams([...topics.keys()].map((name) => ["topic", name]));
     const places = [...topics.values()].map(({ epoch, seq }) => epoch + ":" + seq);
+    // A stream has one policy for all its topics: where they want several, all events are to come.
+    const [wish, other] = new Set([...topics.values()].map(({ wish }) => wish));
     try {
-      const reader = (await get(`/events?${names.join("&")}&since=${places}`, { signal })).body!.getReader();
+      const reader = (await get(`/events?${names}&since=${places}${other ? "" : wish}`, { signal })).body!.getReader();
       const text = new TextDecoder();
       let rest = "";
       let data = "";
@@ -65,7 +68,7 @@ export function openStream(base: string, auth: Auth, silenceMs: number, { opened
         clearTimeout(silence);
         silence = setTimeout(fail, silenceMs);
         const { done, value } = await reader.read();
-        if (done) break;
+        if (done) throw done; // An end is as bad as any error.
         const lines = (rest + text.decode(value, { stream: true })).split("\n");
         rest = lines.pop()!;
         for (const line of lines)
@@ -76,7 +79,6 @@ export function openStream(base: string, auth: Auth, silenceMs: number, { opened
             data = "";
           }
       }
-      if (!signal.aborted) fail();
     } catch (error) {
       if (!signal.aborted) fail((error as ShardcastError).retryAfterMs);
     }
@@ -97,7 +99,7 @@ export function openStream(base: string, auth: Auth, silenceMs: number, { opened
   get("/topics/-")
     .catch((error) => {
       if (isOfAuth(error.code)) heard_({ type: "error", request_id: "auth", error });
-      if (!/TOPIC_NOT|FORBID/.test(error.code)) throw error;
+      if (!/TOPIC_|FORB/.test(error.code)) throw error;
     })
     .then(
       opened_,
@@ -116,7 +118,8 @@ export function openStream(base: string, auth: Auth, silenceMs: number, { opened
           read.messages.forEach(heard_);
           // The stream may have come less far than what was read, or further: all are to miss nothing.
           const place = topics.get(topic);
-          if (place?.epoch !== read.epoch || place!.seq > read.seq) topics.set(topic, read);
+          const { epoch, seq } = place?.epoch === read.epoch && place!.seq <= read.seq ? place! : read;
+          topics.set(topic, { epoch, seq, wish: "&" + new URLSearchParams(more) });
           restart();
         });
       else if (type === "publish")

@@ -48,6 +48,35 @@ test("a second subscription of a topic takes nothing from the first", async (t) 
   }
 });
 
+test("a policy holds that all topics want, and where they want several all events come", async (t) => {
+  const broker = await serve(t);
+  for (const name of ["prices", "rates", "audit"]) await broker.topic(name);
+  const shard = sse(t, broker.url);
+  const [prices, rates, audit] = [recorder(), recorder(), recorder()];
+  const boards = [prices, rates];
+  const post = async (from, to, names) => {
+    for (const n of range(from, to)) for (const name of names) await broker.post(name, n);
+  };
+  await shard.subscribe("prices", { maxRate: 2, ...prices }).ready;
+  await shard.subscribe("rates", { maxRate: 2, ...rates }).ready;
+  // The stream for both has begun when the newest of both has come.
+  await post(1, 1, ["prices", "rates"]);
+  await until(() => boards.every(({ seqs }) => seqs.at(-1) === 1));
+  await post(2, 60, ["prices", "rates"]);
+  await until(() => boards.every(({ seqs }) => seqs.at(-1) === 60));
+  for (const { events, gaps } of boards) {
+    const skipped = events.reduce((sum, { skipped = 0 }) => sum + skipped, 0);
+    assert.ok(skipped > 0, "no event stands for others");
+    assert.equal(events.length + skipped, 60);
+    assert.deepEqual(gaps, []);
+  }
+  await shard.subscribe("audit", audit).ready;
+  const before = prices.events.length;
+  await post(61, 80, ["prices", "audit"]);
+  await until(() => audit.seqs.at(-1) === 20 && prices.seqs.at(-1) === 80);
+  assert.deepEqual([audit.seqs, prices.seqs.slice(before)], [range(1, 20), range(61, 80)]);
+});
+
 test("what the broker refuses", async (t) => {
   const broker = await serve(t);
   await broker.topic("orders");

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -182,9 +183,10 @@ async def test_only_the_newest_where_that_is_wanted(start_broker: StartBroker, q
 
 
 @pytest.mark.needs("policies")
-async def test_so_many_a_second(start_broker: StartBroker, quick: Settings) -> None:
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_so_many_a_second(start_broker: StartBroker, quick: Settings, transport: Literal["ws", "sse"]) -> None:
     broker = await start_broker()
-    async with shardcast.connect(broker.url, settings=quick) as client:
+    async with shardcast.connect(broker.url, transport=transport, settings=quick) as client:
         prices = Listener(client, "prices", max_rate=5)
         await prices.subscription.ready()
         for n in range(1, 101):

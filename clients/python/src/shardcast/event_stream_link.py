@@ -128,7 +128,7 @@ class EventStreamLink:
 
     async def _begin(self, connection: HttpConnection, subscription: Subscription) -> bool:
         """True if the stream has begun; False if it may be asked for again, or the subscription has ended."""
-        query = {}
+        query = subscription.wish()
         position = subscription.position()
         if position is not None:
             query["since"] = str(position)

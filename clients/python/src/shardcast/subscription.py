@@ -142,6 +142,13 @@ class Subscription:
             self.topic, last=self._last, since=since, policy=self._policy, max_rate=self._max_rate
         )
 
+    def wish(self) -> dict[str, str]:
+        """How it wants live events, as the query of a stream."""
+        wish = {} if self._policy is None else {"policy": self._policy}
+        if self._max_rate is not None:
+            wish["max_rate"] = str(self._max_rate)
+        return wish
+
     def position(self) -> Position | None:
         return self._tracker.position(self.topic) if self.has_position else None
 
