@@ -1,0 +1,47 @@
+//! What can go wrong, for callers.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// A refusal of the broker, or of the client itself.
+///
+/// The codes of the broker are those of its protocol, such as `TOPIC_NOT_FOUND`. The client's own:
+///
+/// | code | |
+/// |---|---|
+/// | `QUEUE_FULL` | no connection, and too much waits for one |
+/// | `CONNECTION_LOST` | a publish without `once`: nobody knows whether it happened |
+/// | `MESSAGE_TOO_LARGE` | longer than `message_bytes_max`, or than the broker takes |
+/// | `TIMEOUT` | no connection within `open_timeout`; the message says what the last attempt met |
+/// | `CLOSED` | the client was closed |
+/// | `BAD_URL`, `BAD_TLS` | a URL that is none; a file of certificates that is none |
+/// | `HTTP_…` | a status that something in front of the broker has answered with |
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Error {
+    /// Which one.
+    pub code: Cow<'static, str>,
+    /// In words.
+    pub message: String,
+    /// When the same may be taken, where the broker has said so.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    pub(crate) fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// Whether it says that the key or token is wrong, or missing.
+    #[must_use]
+    pub fn is_about_the_key(&self) -> bool {
+        matches!(
+            &*self.code,
+            "INVALID_API_KEY" | "INVALID_TOKEN" | "MISSING_API_KEY"
+        )
+    }
+}
