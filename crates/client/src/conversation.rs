@@ -3,7 +3,7 @@
 //! The reader stops where the consumer of an event has no room, so that the broker, not this process, holds what
 //! is too much; but never while somebody here waits for an answer, which may lie behind that event.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,22 +15,17 @@ use crate::backoff::Backoff;
 use crate::client::{Ask, Shared, State};
 use crate::command;
 use crate::error::Error;
-use crate::event::Receipt;
-use crate::frame::Frame;
-use crate::pattern::matches;
-use crate::subscription::{Followed, SubscriptionState};
+use crate::followed::Followed;
+use crate::subscription::SubscriptionState;
 
 /// How long an acked subscription may show nothing of a replay before what is missing is taken for lost.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// How long a consumer may hold up a connection before the log says so.
-const HELD_UP: Duration = Duration::from_secs(10);
-
-/// Topics of which it is remembered who follows them.
-const ROUTES_MAX: usize = 10_000;
+pub(crate) const HELD_UP: Duration = Duration::from_secs(10);
 
 /// What a command is, for the one who hears its answer.
-enum Asked {
+pub(crate) enum Asked {
     Subscribe(Arc<Followed>),
     Unsubscribe(String, Option<oneshot::Sender<()>>),
     Publish(u64),
@@ -39,7 +34,7 @@ enum Asked {
 }
 
 /// What is to be done later.
-enum Later {
+pub(crate) enum Later {
     Subscribe(Arc<Followed>),
     Settle(Arc<Followed>),
     /// Ask for all topics from where they are.
@@ -51,9 +46,9 @@ enum Later {
 }
 
 /// An event that waits for room with its consumers.
-struct Held {
-    text: Utf8Bytes,
-    to: VecDeque<Arc<Followed>>,
+pub(crate) struct Held {
+    pub(crate) text: Utf8Bytes,
+    pub(crate) to: VecDeque<Arc<Followed>>,
 }
 
 /// Why a conversation ends.
@@ -76,23 +71,23 @@ impl Lost {
 
 /// See the module.
 pub(crate) struct Conversation<'a> {
-    shared: &'a Shared,
+    pub(crate) shared: &'a Shared,
     request_ids: u64,
-    unanswered: HashMap<u64, (Asked, bool)>,
+    pub(crate) unanswered: BTreeMap<u64, (Asked, bool)>,
     /// Of these, those whose answer somebody may be waiting for.
-    awaited: usize,
+    pub(crate) awaited: usize,
     commands: VecDeque<String>,
-    live: Vec<Arc<Followed>>,
-    routes: HashMap<String, Vec<Arc<Followed>>>,
-    held: Option<Held>,
-    later: BTreeMap<(Instant, u64), Later>,
+    pub(crate) live: Vec<Arc<Followed>>,
+    pub(crate) routes: BTreeMap<String, Vec<Arc<Followed>>>,
+    pub(crate) held: Option<Held>,
+    pub(crate) later: BTreeMap<(Instant, u64), Later>,
     recheck: Option<(Instant, u64)>,
     laters: u64,
-    retry: Backoff,
+    pub(crate) retry: Backoff,
     not_before: Instant,
     pace: Duration,
-    is_draining: bool,
-    come_back_at: Option<Instant>,
+    pub(crate) is_draining: bool,
+    pub(crate) come_back_at: Option<Instant>,
     pub(crate) last_error: Option<Error>,
 }
 
@@ -102,11 +97,11 @@ impl<'a> Conversation<'a> {
         Self {
             shared,
             request_ids: 0,
-            unanswered: HashMap::new(),
+            unanswered: BTreeMap::new(),
             awaited: 0,
             commands: VecDeque::new(),
             live: Vec::new(),
-            routes: HashMap::new(),
+            routes: BTreeMap::new(),
             held: None,
             later: BTreeMap::new(),
             recheck: None,
@@ -146,7 +141,7 @@ impl<'a> Conversation<'a> {
         self.ask(&command, Asked::Subscribe(followed), is_awaited);
     }
 
-    fn unsubscribe(&mut self, name: String, done: Option<oneshot::Sender<()>>) {
+    pub(crate) fn unsubscribe(&mut self, name: String, done: Option<oneshot::Sender<()>>) {
         // Another subscription to the topic, which may have come meanwhile, still wants its events.
         let state = self.shared.state();
         let is_wanted = state.subscriptions.iter().any(|other| other.name == name);
@@ -207,7 +202,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Keeps to the rate that a refusal shows, for the rest of this connection: one that goes on above it is ended.
-    fn slow_down(&mut self, retry_after: Duration) {
+    pub(crate) fn slow_down(&mut self, retry_after: Duration) {
         self.pace = self.pace.max(retry_after);
         self.hold(retry_after);
     }
@@ -219,7 +214,7 @@ impl<'a> Conversation<'a> {
 
     // Time.
 
-    fn after(&mut self, pause: Duration, later: Later) -> (Instant, u64) {
+    pub(crate) fn after(&mut self, pause: Duration, later: Later) -> (Instant, u64) {
         self.laters += 1;
         let key = (Instant::now() + pause, self.laters);
         self.later.insert(key, later);
@@ -256,246 +251,11 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    // What comes.
-
-    /// Whether nothing more may be read.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.held.is_some()
-    }
-
-    /// A frame has come.
-    pub(crate) fn hear(&mut self, text: Utf8Bytes) -> Result<(), Lost> {
-        let strange = |text: &Utf8Bytes, what: &dyn std::fmt::Display| {
-            let shown: String = text.chars().take(200).collect();
-            Lost::new(format!("this is not the protocol: {what} in {shown:?}"))
-        };
-        let frame = Frame::parse(&text).map_err(|error| strange(&text, &error))?;
-        match &*frame.kind {
-            "event" => {
-                let topic = frame.topic.as_deref();
-                let topic = topic.ok_or_else(|| strange(&text, &"no topic"))?;
-                let to = self.route(topic).iter().cloned().collect();
-                self.held = Some(Held { text, to });
-                self.deliver()
-            }
-            kind @ ("ack" | "pong" | "error") => {
-                let request_id = frame.request_id.as_deref();
-                let request_id = request_id.and_then(|id| id.parse().ok());
-                let asked = request_id.and_then(|id: u64| self.unanswered.remove(&id));
-                match asked {
-                    Some((asked, is_awaited)) => {
-                        self.awaited -= usize::from(is_awaited);
-                        self.answered(asked, &frame);
-                    }
-                    None if kind == "error" => self.hear_error(frame.error()),
-                    None => {}
-                }
-                Ok(())
-            }
-            "info" => {
-                self.hear_info(&frame);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Hands on the event that waits, as far as there is room or has to be.
-    pub(crate) fn deliver(&mut self) -> Result<(), Lost> {
-        let Some(mut held) = self.held.take() else {
-            return Ok(());
-        };
-        let mut frame = None;
-        while let Some(followed) = held.to.pop_front() {
-            if followed.state() != SubscriptionState::Live {
-                continue;
-            }
-            if followed.is_full() && self.awaited == 0 {
-                held.to.push_front(followed);
-                let waits = self.later.values();
-                if !waits.into_iter().any(|of| matches!(of, Later::Complain)) {
-                    self.after(HELD_UP, Later::Complain);
-                }
-                self.held = Some(held);
-                return Ok(());
-            }
-            if frame.is_none() {
-                frame = Frame::parse(&held.text).ok();
-            }
-            let received = frame
-                .as_ref()
-                .and_then(|frame| followed.receive(frame, held.text.len()));
-            if received.is_none() {
-                return Err(Lost::new(
-                    "this is not the protocol: an event without a message",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn route(&mut self, topic: &str) -> &[Arc<Followed>] {
-        if !self.routes.contains_key(topic) {
-            let mean = |of: &&Arc<Followed>| {
-                of.name == topic || (of.is_pattern() && matches(&of.name, topic))
-            };
-            let route = self.live.iter().filter(mean).cloned().collect();
-            if self.routes.len() >= ROUTES_MAX {
-                self.routes.clear();
-            }
-            self.routes.insert(topic.to_owned(), route);
-        }
-        self.routes.get(topic).map_or(&[], Vec::as_slice)
-    }
-
-    fn leave(&mut self, followed: &Arc<Followed>) {
-        self.live.retain(|other| !Arc::ptr_eq(other, followed));
-        self.routes.clear();
-    }
-
-    fn hear_error(&mut self, error: Error) {
-        match &*error.code {
-            "SLOW_CONSUMER" => self.recheck_later(),
-            "FORBIDDEN" => {
-                // A right was withdrawn. The text is all that says of which topic.
-                let mut state = self.shared.state();
-                let over = |of: &mut Arc<Followed>| {
-                    error.message.ends_with(&format!("'{}'", of.name))
-                };
-                let over: Vec<_> = state.subscriptions.extract_if(.., over).collect();
-                drop(state);
-                for followed in over {
-                    self.leave(&followed);
-                    followed.end(Some(error.clone()));
-                }
-            }
-            _ => self.last_error = Some(error),
-        }
-    }
-
-    fn hear_info(&mut self, frame: &Frame<'_>) {
-        let topic = frame.topic.as_deref().unwrap_or_default();
-        match frame.msg.as_deref() {
-            Some("shutting_down") => {
-                self.is_draining = true;
-                let pause = frame.retry_after_ms.unwrap_or_default();
-                self.come_back_at = Some(Instant::now() + Duration::from_millis(pause));
-            }
-            Some("topic_created") => {
-                let epoch = frame.epoch.as_deref().unwrap_or_default();
-                let patterns = self.route(topic).iter().filter(|of| of.is_pattern());
-                patterns.for_each(|of| of.topic_created(topic, epoch));
-            }
-            Some("topic_deleted") => {
-                let route = self.route(topic).to_vec();
-                for followed in route {
-                    if followed.topic_deleted(topic) {
-                        self.leave(&followed);
-                        let pause = self.retry.pause(None);
-                        self.after(pause, Later::Subscribe(followed));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    // Answers.
-
-    fn answered(&mut self, asked: Asked, frame: &Frame<'_>) {
-        let error = (frame.kind == "error").then(|| frame.error());
-        match asked {
-            Asked::Subscribe(followed) => self.subscribed(followed, frame, error),
-            Asked::Publish(order) => self.published(order, frame, error),
-            Asked::Unsubscribe(name, done) => {
-                if let Some(wait) = error.and_then(|error| error.retry_after) {
-                    self.slow_down(wait);
-                    self.unsubscribe(name, done);
-                } else if let Some(done) = done {
-                    done.send(()).ok();
-                }
-            }
-            Asked::Ping(done) => {
-                done.send(()).ok();
-            }
-            Asked::Token(done) => {
-                done.send(error).ok();
-            }
-        }
-    }
-
-    fn subscribed(&mut self, followed: Arc<Followed>, frame: &Frame<'_>, error: Option<Error>) {
-        if followed.state() == SubscriptionState::Ended {
-            return;
-        }
-        let Some(error) = error else {
-            followed.acked(frame);
-            self.retry.reset();
-            if !self.live.iter().any(|other| Arc::ptr_eq(other, &followed)) {
-                self.live.push(Arc::clone(&followed));
-                self.routes.clear();
-            }
-            if followed.is_incomplete() {
-                self.after(SETTLE, Later::Settle(followed));
-            }
-            return;
-        };
-        match (&*error.code, error.retry_after) {
-            // The connection ends for it; without a key that is for good.
-            ("UNAUTHORIZED", _) => self.last_error = Some(error),
-            ("UNAVAILABLE", _) => self.is_draining = true,
-            (_, Some(wait)) => {
-                self.slow_down(wait);
-                self.subscribe(followed);
-            }
-            _ if followed.is_refused(&error) => {
-                let pause = self.retry.pause(None);
-                self.after(pause, Later::Subscribe(followed));
-            }
-            _ => self.shared.forget(&followed),
-        }
-    }
-
-    fn published(&mut self, order: u64, frame: &Frame<'_>, error: Option<Error>) {
-        let mut state = self.shared.state();
-        let answer = match error {
-            None => None,
-            Some(error) if error.code == "UNAVAILABLE" => {
-                self.is_draining = true;
-                return state.outbox.take_back(order);
-            }
-            Some(error) if error.code == "UNAUTHORIZED" => {
-                self.last_error = Some(error);
-                return state.outbox.take_back(order);
-            }
-            Some(error) => {
-                if let Some(wait) = error.retry_after {
-                    state.outbox.take_back(order);
-                    drop(state);
-                    return self.slow_down(wait);
-                }
-                Some(error)
-            }
-        };
-        let Some(entry) = state.outbox.answered(order) else {
-            return;
-        };
-        drop(state);
-        self.shared.has_room.notify_waiters();
-        let receipt = Receipt {
-            id: entry.id,
-            seq: frame.seq.unwrap_or_default(),
-            matched: frame.matched.unwrap_or_default(),
-            duplicate: frame.duplicate,
-        };
-        entry.done.send(answer.map_or(Ok(receipt), Err)).ok();
-    }
-
     // Losses of which no later event tells.
 
     /// The newest event of a topic may be among the dropped, and then nothing shows it until the next one comes. When
     /// the notices have stopped, each topic is asked for from where it is: what is kept of the rest comes then.
-    fn recheck_later(&mut self) {
+    pub(crate) fn recheck_later(&mut self) {
         if let Some(before) = self.recheck.take() {
             self.later.remove(&before);
         }

@@ -1,4 +1,4 @@
-//! The client of [shardcast](https://github.com/shardcast/shardcast), a publish/subscribe broker over WebSockets.
+//! The client of shardcast, a publish/subscribe broker over `WebSockets`.
 //!
 //! ```no_run
 //! use shardcast_client::{Client, Item, Options, Publish, Subscribe};
@@ -40,12 +40,15 @@ mod conversation;
 mod credentials;
 mod error;
 mod event;
+mod followed;
 mod frame;
+mod hearing;
 mod inbox;
 mod options;
 mod outbox;
 mod pattern;
 mod subscription;
+mod supervisor;
 mod tracker;
 
 pub use client::{Client, ClientState, Publish};

@@ -70,12 +70,16 @@ fn a_call_is_the_frame_that_it_is_everywhere() {
                     Past::After(position(&call["since"]))
                 }
                 Value::Object(since) => {
-                    let all = since.iter().map(|(topic, at)| (topic.as_str().into(), position(at)));
+                    let all = since
+                        .iter()
+                        .map(|(topic, at)| (topic.as_str().into(), position(at)));
                     Past::AfterAll(all.collect())
                 }
                 _ => Past::Begins,
             };
-            let rate = call["maxRate"].as_u64().map(|rate| u16::try_from(rate).expect("small"));
+            let rate = call["maxRate"]
+                .as_u64()
+                .map(|rate| u16::try_from(rate).expect("small"));
             let wish = Subscribe {
                 last: call["last"].as_u64().unwrap_or_default(),
                 latest: text("policy") == Some("latest"),

@@ -108,11 +108,7 @@ impl Tracker {
     }
 
     /// The ack of a pattern names what is missing, not where each topic is: topics behind none of `told`.
-    pub(crate) fn resumed_without_positions(
-        &mut self,
-        told: &HashSet<&str>,
-        lost: &HashSet<&str>,
-    ) {
+    pub(crate) fn resumed_without_positions(&mut self, told: &HashSet<&str>, lost: &HashSet<&str>) {
         for (topic, before) in self.positions() {
             if !told.contains(&*topic) {
                 let is_lost = lost.contains(&*topic);

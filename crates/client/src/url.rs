@@ -109,12 +109,15 @@ impl ServerUrl {
         let uri: Uri = url.parse().map_err(|_| not_a_url())?;
         let given = uri.scheme_str().unwrap_or_default();
         let is_tls = given.strip_suffix('s') == Some(scheme);
-        // Who asks is not said in a URL here, and to pass over it would be to ask as somebody else.
-        let has_user = uri.authority().is_some_and(|of| of.as_str().contains('@'));
-        let host = uri
-            .host()
-            .filter(|_| (is_tls || given == scheme) && !has_user)
-            .ok_or_else(not_a_url)?;
+        let host = uri.host().filter(|_| is_tls || given == scheme);
+        let host = host.ok_or_else(not_a_url)?;
+        // Who asks is not said in a URL here, and to pass over it would be to ask as somebody else. Nor is a
+        // port passed over that is no number.
+        let authority = uri.port_u16().map(|port| format!("{host}:{port}"));
+        let authority = authority.as_deref().unwrap_or(host);
+        if uri.authority().is_none_or(|of| of.as_str() != authority) {
+            return Err(not_a_url());
+        }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let target = match target.strip_prefix('/') {
             Some("") => path.to_owned(),
@@ -205,6 +208,9 @@ mod tests {
             "ws:///ws",
             "ws://a b",
             "ws://user:secret@a/ws",
+            "ws://a:b/ws",
+            "ws://a:/ws",
+            "ws://a:99999/ws",
         ] {
             assert!(error(url).contains("expected something like"), "{url}");
         }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use shardcast_client::{
-    Client, ClientState, Item, Limits, Options, Position, Publish, Reason, Secret, Since, Subscribe,
-    SubscriptionState,
+    Client, ClientState, Item, Limits, Options, Position, Publish, Reason, Secret, Since,
+    Subscribe, SubscriptionState,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -57,6 +57,7 @@ impl Stage {
                 open_timeout: Some(Duration::ZERO),
                 connect_timeout: PATIENCE,
                 heartbeat: PATIENCE,
+                close_timeout: QUIET,
                 ..quick()
             },
             ..Options::new(format!("ws://127.0.0.1:{port}/ws"))
@@ -80,7 +81,7 @@ impl Stage {
         }
     }
 
-    async fn play(&mut self, kind: &str, value: &Value) {
+    async fn play(&mut self, name: &Value, kind: &str, value: &Value) {
         let text = value.as_str().unwrap_or_default();
         match kind {
             "call" => {
@@ -99,7 +100,7 @@ impl Stage {
                 let (frame, request_id) = heard.rsplit_once(r#","request_id":""#).expect(&heard);
                 let request_id = request_id.strip_suffix(r#""}"#).expect("the last key");
                 self.request_ids.push(request_id.to_owned());
-                assert_eq!(format!("{frame}}}"), text);
+                assert_eq!(format!("{frame}}}"), text, "{name}");
             }
             "server" => {
                 let mut ids = self.request_ids.iter().rev();
@@ -109,7 +110,10 @@ impl Stage {
                         text = text.replace(mark, &format!("\"{id}\""));
                     }
                 }
-                self.socket().send(Message::text(text)).await.expect("it is there");
+                self.socket()
+                    .send(Message::text(text))
+                    .await
+                    .expect("it is there");
             }
             "cut" => {
                 // A reset may overtake what was sent before it, and the steps mean it to have arrived.
@@ -125,7 +129,7 @@ impl Stage {
                 self.socket().close(Some(frame)).await.expect("it is there");
                 while let Some(Ok(_)) = within("the end", self.socket().next()).await {}
             }
-            "tells" => self.check(value.as_array().expect("a list")).await,
+            "tells" => self.check(name, value.as_array().expect("a list")).await,
             other => panic!("unknown step {other}"),
         }
     }
@@ -134,7 +138,7 @@ impl Stage {
         self.socket.as_mut().expect("it was opened")
     }
 
-    async fn check(&mut self, wanted: &[Value]) {
+    async fn check(&mut self, name: &Value, wanted: &[Value]) {
         let told = Arc::clone(&self.told);
         until("what is to be told", async || {
             told.lock().expect("nobody panics in it").len() >= wanted.len()
@@ -142,9 +146,9 @@ impl Stage {
         .await;
         tokio::time::sleep(QUIET).await;
         let told = std::mem::take(&mut *told.lock().expect("nobody panics in it"));
-        assert_eq!(told.len(), wanted.len(), "{told:?}");
+        assert_eq!(told.len(), wanted.len(), "{name}: {told:?}");
         for (told, wanted) in told.iter().zip(wanted) {
-            assert_eq!(only(told, wanted), *wanted);
+            assert_eq!(only(told, wanted), *wanted, "{name}");
         }
     }
 
@@ -184,13 +188,17 @@ fn wish(call: &Value) -> Subscribe {
         seq: value["seq"].as_u64().expect("a number"),
     };
     let since = call["since"].as_object().map(|since| {
-        if since["epoch"].is_string() {
+        if call["since"]["epoch"].is_string() {
             return Since::Topic(position(&call["since"]));
         }
-        let all = since.iter().map(|(topic, at)| (topic.as_str().into(), position(at)));
+        let all = since
+            .iter()
+            .map(|(topic, at)| (topic.as_str().into(), position(at)));
         Since::Topics(all.collect::<BTreeMap<_, _>>())
     });
-    let rate = call["maxRate"].as_u64().and_then(|rate| u16::try_from(rate).ok());
+    let rate = call["maxRate"]
+        .as_u64()
+        .and_then(|rate| u16::try_from(rate).ok());
     Subscribe {
         last: call["last"].as_u64().unwrap_or_default(),
         since,
@@ -233,9 +241,9 @@ async fn consume(mut subscription: shardcast_client::Subscription, told: Told) {
 fn only(told: &Value, wanted: &Value) -> Value {
     match (told, wanted) {
         (Value::Object(told), Value::Object(wanted)) => {
-            let told = told.iter().filter_map(|(key, value)| {
-                Some((key.clone(), only(value, wanted.get(key)?)))
-            });
+            let told = told
+                .iter()
+                .filter_map(|(key, value)| Some((key.clone(), only(value, wanted.get(key)?))));
             Value::Object(told.collect())
         }
         _ => told.clone(),
@@ -248,12 +256,12 @@ async fn sessions_go_as_they_go_everywhere() {
     let sessions = sessions["sessions"].as_array().expect("a list");
     assert!(sessions.len() > 30, "{}", sessions.len());
     for session in sessions {
-        println!("{}", session["name"]);
+        let name = &session["name"];
         let mut stage = Stage::new(&session["options"]).await;
         for step in session["steps"].as_array().expect("a list") {
             let mut step = step.as_object().expect("an object").iter();
             let (kind, value) = step.next().expect("one key");
-            stage.play(kind, value).await;
+            stage.play(name, kind, value).await;
         }
         stage.client.close().await;
     }

@@ -1,5 +1,6 @@
 //! A real broker for each test, on a port that is free, and what a test does to it.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,21 +44,31 @@ pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     within(what, wait).await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test has no settings")]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 /// The broker: what `SHARDCAST_BIN` names, or what stands beside the tests; built if nothing does.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        if let Some(given) = std::env::var_os("SHARDCAST_BIN") {
+        if let Some(given) = variable("SHARDCAST_BIN") {
             return given.into();
         }
         let tests = std::env::current_exe().expect("a path");
-        let profile = tests.parent().and_then(Path::parent).expect("target/debug/deps");
+        let profile = tests
+            .parent()
+            .and_then(Path::parent)
+            .expect("target/debug/deps");
         let binary = profile.join("shardcast");
         if !binary.exists() {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let cargo = variable("CARGO").unwrap_or_else(|| "cargo".into());
             let mut build = Command::new(cargo);
             build.args(["build", "--package", "shardcast", "--bin", "shardcast"]);
-            build.arg("--target-dir").arg(profile.parent().expect("target"));
+            build
+                .arg("--target-dir")
+                .arg(profile.parent().expect("target"));
             assert!(build.status().expect("cargo runs").success());
         }
         binary
@@ -79,7 +90,12 @@ impl Broker {
     }
 
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
-        let own = [("PORT", "0"), ("SHARDS", "2"), ("DRAIN_GRACE_MS", "50")];
+        let own = [
+            ("HOST", "127.0.0.1"),
+            ("PORT", "0"),
+            ("SHARDS", "2"),
+            ("DRAIN_GRACE_MS", "50"),
+        ];
         let settings = own.iter().chain(settings);
         let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings: Vec<_> = settings.collect();
@@ -102,7 +118,9 @@ impl Broker {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(self.process.id())
+            .ok()
+            .and_then(Pid::from_raw);
         kill_process(pid.expect("a pid"), signal).expect("it runs");
     }
 
@@ -126,6 +144,7 @@ impl Broker {
 }
 
 impl Drop for Broker {
+    #[expect(clippy::print_stderr, reason = "for whoever reads of the failure")]
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
@@ -137,7 +156,10 @@ impl Drop for Broker {
 fn spawn(settings: &[(String, String)], log: &Arc<Mutex<String>>) -> (Child, u16) {
     let mut command = Command::new(binary());
     command.env_clear().envs(settings.iter().cloned());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut process = command.spawn().expect("the broker was built");
     let lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
     let (tell, told) = std::sync::mpsc::channel();
@@ -154,7 +176,9 @@ fn spawn(settings: &[(String, String)], log: &Arc<Mutex<String>>) -> (Child, u16
             log.push('\n');
         }
     });
-    let port = told.recv_timeout(PATIENCE).expect("it says where it listens");
+    let port = told
+        .recv_timeout(PATIENCE)
+        .expect("it says where it listens");
     (process, port)
 }
 
@@ -175,7 +199,9 @@ pub(crate) async fn publish(client: &Client, topic: &str, payload: impl Serializ
 /// A subscription that is acked.
 pub(crate) async fn subscribed(client: &Client, name: &str, wish: Subscribe) -> Subscription {
     let mut subscription = client.subscribe(name, wish).expect("a good name");
-    within("the ack", subscription.ready()).await.expect("it is taken");
+    within("the ack", subscription.ready())
+        .await
+        .expect("it is taken");
     subscription
 }
 
@@ -200,9 +226,9 @@ pub(crate) async fn next_gap(subscription: &mut Subscription) -> Gap {
 
 /// Takes events and gaps until the event with this number; all that was between must be one or the other, in order.
 /// Returns how many were lost.
-pub(crate) async fn account(subscription: &mut Subscription, mut at: u64, last: u64) -> u64 {
+pub(crate) async fn account(subscription: &mut Subscription, mut at: u64, end: u64) -> u64 {
     let mut lost = 0;
-    while at < last {
+    while at < end {
         match next(subscription).await {
             Item::Event(event) => {
                 assert_eq!(event.seq, at + 1, "neither lost nor doubled");

@@ -54,7 +54,11 @@ impl Proxy {
 
     /// From now on nothing that the broker says arrives, or it does again.
     pub(crate) fn swallow(&self, swallows: bool) {
-        let manner = if swallows { Manner::Swallows } else { Manner::Passes };
+        let manner = if swallows {
+            Manner::Swallows
+        } else {
+            Manner::Passes
+        };
         self.manner.send_replace(manner);
     }
 }
