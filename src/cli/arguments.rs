@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::config;
-use crate::config::client::{ClientSettings, Trust};
+use crate::config::client::{ClientSettings, trust_flags};
 use crate::config::rule::DAY_SEC;
 
 use super::key;
@@ -135,7 +135,7 @@ fn health_command() -> Command {
                 .value_name("URL")
                 .help("The broker [SHARDCAST_URL, or HOST and PORT of the environment]"),
         )
-        .args(Trust::flags())
+        .args(trust_flags())
 }
 
 fn sub_command() -> Command {

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use hyper::{Method, StatusCode};
+use shardcast_client::tls::Trust;
+use shardcast_client::url::ServerUrl;
 
 use super::Failure;
 use super::rest::{Call, RestError};
-use super::url::ServerUrl;
-use crate::config::client::Trust;
 
 /// Prints the answer to `GET /health`; an error unless it is a 200.
 pub(super) async fn health(url: &str, trust: &Trust, out: &mut dyn Write) -> Result<(), Failure> {

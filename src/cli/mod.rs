@@ -12,15 +12,16 @@ use std::time::Duration;
 use clap::ArgMatches;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use shardcast_client::link::LinkError;
+use shardcast_client::url::UrlError;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use crate::config::client::{ClientSettings, Trust, history_file, local_url};
+use crate::config::client::{ClientSettings, history_file, load_trust, local_url};
 use crate::config::process_env;
 use crate::config::rule::SettingError;
 use crate::pattern::PatternError;
 
-use self::client::ClientError;
 use self::publish::{Format, MESSAGE_BYTES_MAX};
 use self::rest::RestError;
 use self::subscribe::Subscription;
@@ -42,8 +43,6 @@ mod subscribe;
 mod test_server;
 mod top;
 mod topics;
-mod transport;
-mod url;
 
 pub use arguments::{command, short_help};
 
@@ -54,7 +53,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Url(#[from] UrlError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
     #[error(transparent)]
     Rest(#[from] RestError),
     #[error("{code}: {message}")]
@@ -103,7 +104,7 @@ impl Failure {
     fn advice(&self, gave_key: bool) -> Option<&'static str> {
         let code = match self {
             Self::Server { code, .. } => code.as_str(),
-            Self::Client(error) if error.is_about_the_key() => "UNAUTHORIZED",
+            Self::Link(error) if error.is_about_the_key() => "UNAUTHORIZED",
             _ => return None,
         };
         match code {
@@ -147,7 +148,7 @@ pub fn run(name: &str, args: &ArgMatches) -> ExitCode {
 }
 
 fn run_health(args: &ArgMatches, runtime: &Runtime) -> Result<(), Failure> {
-    let mut trust = Trust::load(args, &process_env);
+    let mut trust = load_trust(args, &process_env);
     let url = if let Some(url) = args.get_one::<String>("url") {
         url.clone()
     } else {

@@ -7,13 +7,14 @@ use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
+use shardcast_client::link::{LinkReceiver, LinkSender};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::time::{sleep, timeout};
 
 use crate::config::client::ClientSettings;
 
 use super::Failure;
-use super::client::{ClientReceiver, ClientSender, connect};
+use super::client::{close, connect};
 use super::message::{Command, ErrorBody, Kind, Message, ServerMessage};
 
 /// Messages that are not acked yet.
@@ -140,8 +141,8 @@ async fn read_line(
 #[derive(Debug)]
 struct Publisher<'a> {
     topic: &'a str,
-    sender: ClientSender,
-    receiver: ClientReceiver,
+    sender: LinkSender,
+    receiver: LinkReceiver,
     sent: u64,
     in_flight: u64,
     published: Published,
@@ -188,7 +189,7 @@ impl<'a> Publisher<'a> {
 
     /// Takes leave of the server. What it has refused is an error.
     async fn leave(self) -> Result<Published, Failure> {
-        self.sender.close(self.receiver).await;
+        close(self.sender, self.receiver).await;
         match self.refused {
             None => Ok(self.published),
             Some(ErrorBody { code, message }) => Err(Failure::Server { code, message }),

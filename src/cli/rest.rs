@@ -9,11 +9,9 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use shardcast_client::tls::{Transport, Trust, connect};
+use shardcast_client::url::{ServerUrl, UrlError};
 use tokio::time::timeout;
-
-use super::transport::{Transport, connect};
-use super::url::{ServerUrl, UrlError};
-use crate::config::client::Trust;
 
 /// How long a healthy broker takes at most: a check that hangs is a check that failed.
 const TIMEOUT: Duration = Duration::from_secs(3);

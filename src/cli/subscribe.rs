@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use shardcast_client::link::{LinkReceiver, LinkSender};
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use crate::config::client::ClientSettings;
 use crate::pattern::{Pattern, has_wildcards};
 
 use super::Failure;
-use super::client::{ClientReceiver, ClientSender, connect};
+use super::client::connect;
 use super::found::{Found, Passed};
 use super::message::{Command, ErrorBody, Kind, ServerMessage, Since, Start};
 use super::position::Positions;
@@ -137,7 +138,7 @@ impl Session<'_> {
     /// Whether another connection may do better. A broker that was started again has no topics until they are created.
     fn is_passing(&self, failure: &Failure) -> bool {
         match failure {
-            Failure::Client(error) => error.is_passing(),
+            Failure::Link(error) => error.is_passing(),
             Failure::Server { code, .. } => match code.as_str() {
                 "TOPIC_NOT_FOUND" => self.is_subscribed || self.was_subscribed,
                 code => code == "UNAVAILABLE",
@@ -166,7 +167,7 @@ impl Session<'_> {
         all.map(command).collect()
     }
 
-    async fn print_all(&mut self, mut receiver: ClientReceiver) -> Result<(), Failure> {
+    async fn print_all(&mut self, mut receiver: LinkReceiver) -> Result<(), Failure> {
         loop {
             let text = receiver.next().await?;
             let Some(message) = ServerMessage::parse(&text) else {
@@ -246,7 +247,7 @@ impl Session<'_> {
 }
 
 /// Asks for each topic and then never ends: from there on it is the other side that has something to say.
-async fn ask_for_all(sender: &ClientSender, commands: Vec<String>) {
+async fn ask_for_all(sender: &LinkSender, commands: Vec<String>) {
     for command in commands {
         if sender.send(command).await.is_err() {
             break; // The reader knows why.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
+use shardcast_client::tls::Trust;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::config::client::{ClientSettings, Trust};
+use crate::config::client::ClientSettings;
 
 /// What the server does about a command.
 pub(super) enum Answer {

@@ -3,12 +3,12 @@
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shardcast_client::url::{ServerUrl, percent_encode};
 
 use crate::config::client::ClientSettings;
 
 use super::Failure;
 use super::rest::{Call, RestError, fault};
-use super::url::{ServerUrl, percent_encode};
 
 /// Each topic as the broker describes it: one JSON object.
 pub(super) async fn list(settings: &ClientSettings) -> Result<Vec<String>, Failure> {
@@ -39,8 +39,7 @@ pub(super) async fn create(settings: &ClientSettings, name: &str) -> Result<(), 
 
 /// Deletes a topic.
 pub(super) async fn delete(settings: &ClientSettings, name: &str) -> Result<(), Failure> {
-    let mut path = "/topics/".to_owned();
-    percent_encode(name, &mut path);
+    let path = format!("/topics/{}", percent_encode(name));
     let deleted = call(settings, Method::DELETE, &path, String::new()).await;
     deleted.map(drop)
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use shardcast_client::tls::Trust;
 
 use super::Config;
 use super::rule::{DAY_SEC, SettingError};
@@ -37,7 +38,7 @@ pub struct ClientSettings {
 impl ClientSettings {
     /// The flags of every client, for a clap command.
     pub fn flags() -> [Arg; 8] {
-        let [ca, insecure, cert, cert_key] = Trust::flags();
+        let [ca, insecure, cert, cert_key] = trust_flags();
         let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
         [
             flag("url")
@@ -73,7 +74,7 @@ impl ClientSettings {
                 .unwrap_or_else(|| DEFAULT_URL.to_owned()),
             client_id: flag("client-id"),
             api_key: flag("api-key").or_else(|| variable(env, "SHARDCAST_API_KEY")),
-            trust: Trust::load(args, env),
+            trust: load_trust(args, env),
             silence_max: Duration::from_secs(silence_sec.unwrap_or(DEFAULT_SILENCE_SEC)),
         }
     }
@@ -91,52 +92,37 @@ impl fmt::Debug for ClientSettings {
     }
 }
 
-/// Which server is taken for the one that a `wss://` or `https://` URL names, and what it is shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Authorities in PEM; without it those of the system.
-    pub ca: Option<PathBuf>,
-    /// Any.
-    pub insecure: bool,
-    /// Certificate chain in PEM that the server is shown if it asks.
-    pub cert: Option<PathBuf>,
-    /// Its private key in PEM.
-    pub cert_key: Option<PathBuf>,
+/// The flags of whom a client trusts, for a clap command.
+pub fn trust_flags() -> [Arg; 4] {
+    let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
+    [
+        flag("ca")
+            .value_name("FILE")
+            .help("Whose certificate a wss:// server must have; else whom the system trusts [SHARDCAST_CA]"),
+        flag("insecure")
+            .action(ArgAction::SetTrue)
+            .help("Take any certificate of a wss:// server"),
+        flag("cert")
+            .value_name("FILE")
+            .help("Certificate to show to a server that asks for one [SHARDCAST_CERT]"),
+        flag("cert-key")
+            .value_name("FILE")
+            .help("Its private key [SHARDCAST_CERT_KEY]"),
+    ]
 }
 
-impl Trust {
-    /// Its flags, for a clap command.
-    pub fn flags() -> [Arg; 4] {
-        let flag = |name: &'static str| Arg::new(name).long(name).help_heading("Connection");
-        [
-            flag("ca")
-                .value_name("FILE")
-                .help("Whose certificate a wss:// server must have; else whom the system trusts [SHARDCAST_CA]"),
-            flag("insecure")
-                .action(ArgAction::SetTrue)
-                .help("Take any certificate of a wss:// server"),
-            flag("cert")
-                .value_name("FILE")
-                .help("Certificate to show to a server that asks for one [SHARDCAST_CERT]"),
-            flag("cert-key")
-                .value_name("FILE")
-                .help("Its private key [SHARDCAST_CERT_KEY]"),
-        ]
-    }
-
-    /// Reads the flags, then the environment.
-    pub fn load(args: &ArgMatches, env: Env<'_>) -> Self {
-        let file = |flag: &str, name: &str| {
-            let given = args.try_get_one::<String>(flag).ok().flatten().cloned();
-            given.or_else(|| variable(env, name)).map(PathBuf::from)
-        };
-        let insecure = args.try_get_one("insecure").ok().flatten().copied();
-        Self {
-            ca: file("ca", "SHARDCAST_CA"),
-            insecure: insecure.unwrap_or_default(),
-            cert: file("cert", "SHARDCAST_CERT"),
-            cert_key: file("cert-key", "SHARDCAST_CERT_KEY"),
-        }
+/// Whom a client trusts: the flags, then the environment.
+pub fn load_trust(args: &ArgMatches, env: Env<'_>) -> Trust {
+    let file = |flag: &str, name: &str| {
+        let given = args.try_get_one::<String>(flag).ok().flatten().cloned();
+        given.or_else(|| variable(env, name)).map(PathBuf::from)
+    };
+    let insecure = args.try_get_one("insecure").ok().flatten().copied();
+    Trust {
+        ca: file("ca", "SHARDCAST_CA"),
+        insecure: insecure.unwrap_or_default(),
+        cert: file("cert", "SHARDCAST_CERT"),
+        cert_key: file("cert-key", "SHARDCAST_CERT_KEY"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -315,6 +315,8 @@ impl LinkReceiver {
                     return Utf8Bytes::try_from(bytes).map_err(not_text);
                 }
                 Some(Ok(Message::Close(frame))) => {
+                    // What is read next is the end; that sends the answer, which is what is wanted here.
+                    self.incoming.next().now_or_never();
                     return Err(LinkError::Closed(CloseReason::of(frame.as_ref())));
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}

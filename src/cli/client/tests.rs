@@ -1,5 +1,6 @@
 //! The connection against a server of another make.
 
+use shardcast_client::tls::Trust;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -34,7 +35,7 @@ async fn the_upgrade_carries_label_and_key() {
         ..server.settings()
     };
     let (sender, receiver) = connect(&settings).await.expect("a server");
-    sender.close(receiver).await;
+    close(sender, receiver).await;
     assert_eq!(
         server.requests(),
         [(
@@ -56,9 +57,9 @@ async fn pings_are_answered_and_not_handed_on() {
     .await;
     let (sender, mut receiver) = connect(&server.settings()).await.expect("a server");
     sender.send("1".to_owned()).await.expect("open");
-    assert_eq!(receiver.next().await.expect("a message"), "first");
+    assert_eq!(&*receiver.next().await.expect("a message"), "first");
     sender.send("2".to_owned()).await.expect("open");
-    assert_eq!(receiver.next().await.expect("a message"), "second");
+    assert_eq!(&*receiver.next().await.expect("a message"), "second");
     assert_eq!(server.pongs(), ["are you there"]);
     let closed = receiver.next().await.expect_err("closed");
     assert_eq!(
@@ -75,7 +76,7 @@ async fn everything_sent_before_the_close_arrives() {
     for n in 0..1000 {
         sender.send(n.to_string()).await.expect("open");
     }
-    sender.close(receiver).await;
+    close(sender, receiver).await;
     assert_eq!(server.commands().len(), 1000);
 }
 

@@ -10,11 +10,11 @@ use std::thread;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor, ExternalPrinter};
+use shardcast_client::link::{LinkError, LinkReceiver, LinkSender};
 use tokio::sync::mpsc;
 
 use crate::cli::Failure;
-use crate::cli::client::{ClientError, ClientReceiver, ClientSender};
-
+use crate::cli::client::close;
 use crate::config::client::ClientSettings;
 
 use super::line::{HELP, Line};
@@ -26,8 +26,8 @@ const HISTORY_LINES_MAX: usize = 1000;
 /// Runs until the person leaves or the connection ends.
 pub(super) async fn run(
     settings: &ClientSettings,
-    sender: ClientSender,
-    mut receiver: ClientReceiver,
+    sender: LinkSender,
+    mut receiver: LinkReceiver,
     history: Option<PathBuf>,
 ) -> Result<(), Failure> {
     let config = Config::builder()
@@ -66,7 +66,7 @@ pub(super) async fn run(
                     },
                     Some(Err(error)) => say(format!("error: {error}"))?,
                 }
-                proceed.send(()).await.map_err(|_| ClientError::Gone)?;
+                proceed.send(()).await.map_err(|_| LinkError::Gone)?;
             }
             text = receiver.next() => match text {
                 Ok(text) => render(&text).map_or(Ok(()), &mut say)?,
@@ -79,7 +79,7 @@ pub(super) async fn run(
         }
     };
     drop(proceed);
-    sender.close(receiver).await;
+    close(sender, receiver).await;
     // It has nothing left but to save its history; what could have failed in there has been said.
     editing.join().unwrap_or_default();
     ended

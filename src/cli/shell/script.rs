@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::time::Duration;
 
+use shardcast_client::link::{LinkReceiver, LinkSender};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::cli::Failure;
-use crate::cli::client::{ClientReceiver, ClientSender};
+use crate::cli::client::close;
 use crate::cli::message::{Kind, ServerMessage};
-
 use crate::config::client::ClientSettings;
 
 use super::line::{HELP, Line};
@@ -24,8 +24,8 @@ const LINGER: Duration = Duration::from_millis(300);
 /// Executes every line. It is a failure if one of them was, though the others are executed all the same.
 pub(super) async fn run(
     settings: &ClientSettings,
-    sender: ClientSender,
-    receiver: ClientReceiver,
+    sender: LinkSender,
+    receiver: LinkReceiver,
     input: impl AsyncBufRead + Unpin,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
@@ -38,7 +38,7 @@ pub(super) async fn run(
         failed: 0,
     };
     script.run(input).await?;
-    script.sender.close(script.receiver).await;
+    close(script.sender, script.receiver).await;
     match script.failed {
         0 => Ok(()),
         failed => Err(Failure::Commands(failed)),
@@ -47,8 +47,8 @@ pub(super) async fn run(
 
 struct Script<'a> {
     settings: &'a ClientSettings,
-    sender: ClientSender,
-    receiver: ClientReceiver,
+    sender: LinkSender,
+    receiver: LinkReceiver,
     out: &'a mut dyn Write,
     sent: u64,
     failed: u64,

@@ -279,7 +279,7 @@ async fn notices_that_nobody_hears_do_not_end_it() {
     .await;
     let mut out = Vec::new();
     let ended = subscribe(&server.settings(), &topics(&["a"]), &mut out, &mut Closed).await;
-    assert!(matches!(ended, Err(Failure::Client(_))));
+    assert!(matches!(ended, Err(Failure::Link(_))));
     assert!(!out.is_empty());
 }
 
