@@ -283,9 +283,9 @@ impl Client {
         let id = how.id.unwrap_or_else(Uuid::new_v4).to_string();
         let command = command::publish(topic, &id, &payload, how.once);
         let limit = shared.limits.message_bytes_max;
-        let longest = command::numbered(&command, u64::MAX).len();
-        if longest > limit {
-            let text = format!("{longest} bytes; message_bytes_max is {limit}");
+        let bytes = command.len() + command::REQUEST_ID_BYTES_MAX;
+        if bytes > limit {
+            let text = format!("{bytes} bytes; message_bytes_max is {limit}");
             return Err(Error::new("MESSAGE_TOO_LARGE", text));
         }
         let (done, answer) = oneshot::channel();

@@ -116,6 +116,9 @@ pub(crate) fn auth_token(token: &str) -> String {
 
 pub(crate) const PING: &str = r#"{"type":"ping"}"#;
 
+/// What `request_id` adds to a command at most.
+pub(crate) const REQUEST_ID_BYTES_MAX: usize = r#","request_id":"18446744073709551615""#.len();
+
 /// `command` with `request_id`.
 pub(crate) fn numbered(command: &str, request_id: u64) -> String {
     let open = command.strip_suffix('}').unwrap_or(command);

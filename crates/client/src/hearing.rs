@@ -1,5 +1,6 @@
 //! What comes on a connection, and whom it is for: the other half of a [`Conversation`].
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,9 +35,12 @@ impl Conversation<'_> {
             "event" => {
                 let topic = frame.topic.as_deref();
                 let topic = topic.ok_or_else(|| strange(&text, &"no topic"))?;
-                let to = self.route(topic).iter().cloned().collect();
-                self.held = Some(Held { text, to });
-                self.deliver()
+                let mut to = self.route(topic).iter().cloned().collect();
+                if !self.hand_on(&mut to, &frame, text.len())? {
+                    self.held = Some(Held { text, to });
+                    self.after(HELD_UP, Later::Complain);
+                }
+                Ok(())
             }
             kind @ ("ack" | "pong" | "error") => {
                 let request_id = frame.request_id.as_deref();
@@ -62,36 +66,34 @@ impl Conversation<'_> {
 
     /// Hands on the event that waits, as far as there is room or has to be.
     pub(crate) fn deliver(&mut self) -> Result<(), Lost> {
-        let Some(mut held) = self.held.take() else {
-            return Ok(());
-        };
-        let mut frame = None;
-        while let Some(followed) = held.to.pop_front() {
-            if followed.state() != SubscriptionState::Live {
-                continue;
-            }
-            if followed.is_full() && self.awaited == 0 {
-                held.to.push_front(followed);
-                let waits = self.later.values();
-                if !waits.into_iter().any(|of| matches!(of, Later::Complain)) {
-                    self.after(HELD_UP, Later::Complain);
-                }
+        if let Some(mut held) = self.held.take() {
+            let frame = Frame::parse(&held.text);
+            let frame = frame.map_err(|error| Lost::new(error.to_string()))?;
+            if !self.hand_on(&mut held.to, &frame, held.text.len())? {
                 self.held = Some(held);
-                return Ok(());
-            }
-            if frame.is_none() {
-                frame = Frame::parse(&held.text).ok();
-            }
-            let received = frame
-                .as_ref()
-                .and_then(|frame| followed.receive(frame, held.text.len()));
-            if received.is_none() {
-                return Err(Lost::new(
-                    "this is not the protocol: an event without a message",
-                ));
             }
         }
         Ok(())
+    }
+
+    /// Hands an event of so many bytes to those whose turn it is. False where the first of them has no room.
+    fn hand_on(
+        &self,
+        to: &mut VecDeque<Arc<Followed>>,
+        frame: &Frame<'_>,
+        bytes: usize,
+    ) -> Result<bool, Lost> {
+        while let Some(followed) = to.front() {
+            if followed.state() == SubscriptionState::Live {
+                if self.awaited == 0 && followed.is_full() {
+                    return Ok(false);
+                }
+                let strange = || Lost::new("this is not the protocol: an event without a message");
+                followed.receive(frame, bytes).ok_or_else(strange)?;
+            }
+            to.pop_front();
+        }
+        Ok(true)
     }
 
     fn route(&mut self, topic: &str) -> &[Arc<Followed>] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::backoff::Backoff;
@@ -33,6 +33,17 @@ pub(crate) struct Supervisor {
     url: ServerUrl,
     trust: Trust,
     credentials: Credentials,
+}
+
+/// A source of keys that panics ends this one, or the runtime does: nobody is to wait for it.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let error = Error::new("INTERNAL", "the client has ended");
+        if self.shared.state().error.is_none() {
+            self.shared.end_all(&error, Some(&error));
+            self.shared.move_to(ClientState::Failed);
+        }
+    }
 }
 
 impl Supervisor {
@@ -231,7 +242,8 @@ impl Supervisor {
     ) -> Lost {
         let (fresh, mut tokens) = mpsc::channel::<Fresh>(1);
         let mut renewal = std::pin::pin!(self.renew(proof, fresh));
-        let mut life = tokio::time::interval(self.shared.limits.heartbeat);
+        let mut life = interval(self.shared.limits.heartbeat);
+        life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             conversation.take_asks();
             if let Err(lost) = conversation.deliver() {

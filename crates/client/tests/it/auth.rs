@@ -136,3 +136,11 @@ async fn a_token_is_renewed_before_it_ends() {
     assert_eq!(error.expect_err("it is none").code, "INVALID_TOKEN");
     std::fs::remove_dir_all(folder).ok();
 }
+
+#[tokio::test]
+async fn a_source_that_panics_ends_its_client_and_nobody_waits() {
+    let broker = with_keys();
+    let source = Secret::from_fn(|| async { panic!("the vault is on fire") });
+    let error = connect(&broker, Some(source), None).await;
+    assert_eq!(error.expect_err("it has ended").code, "INTERNAL");
+}

@@ -381,3 +381,29 @@ async fn where_there_is_no_broker_it_says_so() {
     assert_eq!(three.await.expect_err("closed").code, "CLOSED");
     assert_eq!(client.ping().await.expect_err("closed").code, "CLOSED");
 }
+
+#[tokio::test]
+async fn the_example_of_the_readme_shows_what_it_says() {
+    let readme = include_str!("../../README.md");
+    let example = include_str!("../../examples/quick_start.rs");
+    let code = readme
+        .split("```rust\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    assert!(
+        example.ends_with(code.expect("there is one")),
+        "they differ"
+    );
+    // It stands beside the tests: cargo builds both.
+    let tests = std::env::current_exe().expect("a path");
+    let profile = tests
+        .parent()
+        .and_then(std::path::Path::parent)
+        .expect("target/debug/deps");
+    let broker = Broker::start();
+    let mut run = tokio::process::Command::new(profile.join("examples/quick_start"));
+    let run = run.arg(broker.url()).output();
+    let output = within("its end", run).await.expect("it runs");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(shown, "true {\"id\":17,\"state\":\"paid\"}\n", "{output:?}");
+}
