@@ -24,7 +24,7 @@ pub struct Subscribe {
     /// First all events behind these positions: one for a topic, as [`Since::Topic`], or one for each topic of a
     /// pattern. Wins over `last`.
     pub since: Option<Since>,
-    /// Where this consumer is slow, a newer event replaces one that waits; [`Event::skipped`] counts the
+    /// Where this consumer is slow, a newer event replaces one that waits; [`Event::skipped`](crate::Event::skipped) counts the
     /// replaced.
     pub latest: bool,
     /// At most so many events a second of each topic, 1 to 1,000: the newest of each interval.
