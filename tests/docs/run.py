@@ -39,6 +39,7 @@ PAGES = (
     "SECURITY.md",
     "docs/*.md",
     "clients/*/README.md",
+    "crates/client/README.md",
     "examples/*/README.md",
     "loadgen/README.md",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 NAME = re.compile(r"(?<![\w$])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?!\w)")
 # Of the kernel, of systemd, of the tests, and of the examples themselves.
 OTHERS = re.compile(r"(TCP|SO|MSG)_.*|LISTEN_FDS|SHARDCAST_(BIN|SOAK_SECS)|BOARD_KEY")
-OF_CLIENTS = {"CONNECTION_LOST", "QUEUE_FULL"}
+OF_CLIENTS = {"BAD_URL", "CONNECTION_LOST", "QUEUE_FULL"}
 
 
 def there_are(root: Path) -> set[str]:

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// | `MESSAGE_TOO_LARGE` | longer than `message_bytes_max`, or than the broker takes |
 /// | `TIMEOUT` | no connection within `open_timeout`; the message says what the last attempt met |
 /// | `CLOSED` | the client was closed |
-/// | `BAD_URL`, `BAD_TLS` | a URL that is none; a file of certificates that is none |
+/// | `BAD_URL` | a URL that is none of a broker |
 /// | `HTTP_…` | a status that something in front of the broker has answered with |
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
