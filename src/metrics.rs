@@ -71,6 +71,8 @@ pub struct ShardCounters {
     pub dropped: Counter,
     /// Bytes that histories keep.
     pub history_bytes: Counter,
+    /// Times that a history came to keep less than it may: for want of memory, or because it was restored so.
+    pub cut: Counter,
     /// 1 while the budget is used up and nothing can give way.
     pub refusing: Counter,
 }

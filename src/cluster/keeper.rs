@@ -5,6 +5,9 @@
 //! another one than the others, and looks whether somebody was quicker. If nobody was, the feed has all
 //! shards show their topics between two entries, and a thread deflates that into the object store. Then
 //! the log lets go of what is before the snapshot before; it is not what a node that starts needs.
+//!
+//! A node whose histories had to give way to other things in memory keeps less than the others. It leaves
+//! the snapshot to them for a while, since whoever begins with one has no more than it holds.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,6 +35,10 @@ const SPREAD_MS: u64 = 1500;
 
 const LOOK: Duration = Duration::from_millis(100);
 
+/// A node that keeps less than it may leaves a snapshot to the others for so long: ten times what they wait,
+/// so that only nodes that are alone, or all alike, come to that.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Pause after one that came to nothing.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -47,6 +54,8 @@ pub(super) struct Keeper {
     /// Bytes of entries since the newest snapshot.
     since: Cell<u64>,
     at: Cell<Instant>,
+    /// When the next one came to be due.
+    due_since: Cell<Option<Instant>>,
     /// The newest two that this node knows of, the newer one first.
     known: RefCell<Vec<Snapshot>>,
     /// The feed is to have one taken.
@@ -62,6 +71,7 @@ impl Keeper {
             parts,
             since: Cell::new(0),
             at: Cell::new(Instant::now()),
+            due_since: Cell::new(None),
             known: RefCell::default(),
             call: Notify::new(),
             is_busy: Cell::new(false),
@@ -147,7 +157,7 @@ impl Keeper {
             tokio::time::sleep(LOOK).await;
             self.show();
             self.make_room().await;
-            if self.is_busy.get() || !self.is_due() {
+            if self.is_busy.get() || !self.is_due() || self.leaves_it_to_others() {
                 continue;
             }
             let chance = mix(self.log.node() ^ self.parts.standing.applied.value());
@@ -182,9 +192,20 @@ impl Keeper {
         }
     }
 
+    /// Whether it keeps less than others may, and these have still time: a log that is nearly full has none.
+    fn leaves_it_to_others(&self) -> bool {
+        let is_cut = self.parts.shards.iter().any(|shard| shard.cut.value() > 0);
+        let bytes_max = self.parts.config.cluster_log_bytes_max as u64;
+        let due = self.due_since.get().unwrap_or_else(Instant::now);
+        self.due_since.set(Some(due));
+        let has_time = self.log.status().bytes.value() < bytes_max / 4 * 3;
+        is_cut && has_time && due.elapsed() < PATIENCE
+    }
+
     fn restart(&self) {
         self.since.set(0);
         self.at.set(Instant::now());
+        self.due_since.set(None);
     }
 
     fn is_due(&self) -> bool {

@@ -43,6 +43,7 @@ impl Shard {
         }
         if let Some(slot) = self.table.slot(fattest.1) {
             slot.topic.forget_oldest();
+            self.shared.counters.cut.add_owned(1);
         }
     }
 

@@ -53,6 +53,9 @@ impl Shard {
             return;
         }
         let history = self.limits.history_events_max;
+        if (restored.messages.len() as u64) < restored.seq.min(history as u64) {
+            self.shared.counters.cut.add_owned(1);
+        }
         let place = self.table.create_again(restored, history);
         if let Some(slot) = self.table.slot(place) {
             slot.topic.restore(restored, self.limits.run_events_max);

@@ -200,3 +200,32 @@ async fn ids_count_after_a_snapshot_as_before() {
     }
     seen(&node, "once", 122).await;
 }
+
+#[tokio::test]
+async fn a_node_that_keeps_less_leaves_the_snapshot_to_one_that_keeps_all() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let log = ("CLUSTER_LOG_BYTES_MAX", "16MiB");
+    let whole = cluster.node(&[log]).await;
+    let poor = cluster.node(&[log, ("HISTORY_BYTES_MAX", "0")]).await;
+    for n in 0..8 {
+        whole.create_topic(&format!("t{n}")).await;
+    }
+    // A snapshot is due, and only the poor one is there to take it.
+    fill(&whole, 500).await;
+    level(&[&whole, &poor]).await;
+    whole.signal(Signal::STOP);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let of = standing(&poor).await;
+    whole.signal(Signal::CONT);
+    assert!(!poor.log().contains("took a snapshot"), "{of}");
+    eventually("a snapshot", async || {
+        number(&standing(&whole).await["snapshot"], "entry") > 0
+    })
+    .await;
+    let later = cluster.node(&[log]).await;
+    assert!(later.log().contains("began with a snapshot"));
+    level(&[&whole, &later]).await;
+    assert_eq!(state(&whole).await, state(&later).await);
+}
