@@ -16,6 +16,7 @@ use std::sync::mpsc::Receiver;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{ZlibDecoder, ZlibEncoder};
+use shardcast_cluster::rest::Rest;
 use tokio::sync::mpsc::Sender;
 
 use crate::broker::request::{Restored, RestoredMessage};
@@ -162,8 +163,8 @@ impl Reading {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<Vec<Restored>, BadPicture> {
         self.inflating.write_all(bytes)?;
         self.inflating.flush()?;
-        let text = self.inflating.get_mut();
-        let (mut rest, mut topics) = (Rest(text), Vec::new());
+        let inflated = self.inflating.get_mut();
+        let (mut rest, mut topics) = (Rest(inflated), Vec::new());
         if !self.has_begun {
             match rest.0.split_at_checked(MARK.len() + 1) {
                 None => return Ok(topics),
@@ -174,7 +175,7 @@ impl Reading {
         }
         while !self.is_whole {
             let mut ahead = Rest(rest.0);
-            let Some(bytes) = ahead.number() else {
+            let Some(bytes) = number(&mut ahead) else {
                 break;
             };
             if bytes == 0 {
@@ -197,25 +198,25 @@ impl Reading {
             }
             rest = Rest(ahead.0);
         }
-        let read = text.len() - rest.0.len();
-        text.drain(..read);
+        let read = inflated.len() - rest.0.len();
+        inflated.drain(..read);
         Ok(topics)
     }
 }
 
 fn restored(record: &[u8]) -> Option<Restored> {
     let mut rest = Rest(record);
-    let (name, epoch) = (rest.text()?, rest.text()?);
+    let (name, epoch) = (text(&mut rest)?, text(&mut rest)?);
     TopicName::parse(name).ok()?;
-    let (created, seq) = (rest.ts()?, rest.u64()?);
+    let (created, seq) = (ts(&mut rest)?, rest.u64()?);
     let mut messages = Vec::new();
-    for _ in 0..rest.number()? {
-        let (id, payload, ts) = (rest.text()?, rest.text()?, rest.ts()?);
+    for _ in 0..number(&mut rest)? {
+        let (id, payload, ts) = (text(&mut rest)?, text(&mut rest)?, ts(&mut rest)?);
         let (id, payload) = (id.into(), payload.into());
         messages.push(RestoredMessage { id, payload, ts });
     }
     let mut ids = Vec::new();
-    for _ in 0..rest.number()? {
+    for _ in 0..number(&mut rest)? {
         let id = u128::from_le_bytes(rest.take(16)?.try_into().ok()?);
         ids.push((id, rest.u64()?, rest.u64()?));
     }
@@ -230,33 +231,18 @@ fn restored(record: &[u8]) -> Option<Restored> {
     })
 }
 
-/// What is still to be read.
-struct Rest<'a>(&'a [u8]);
+fn number(rest: &mut Rest<'_>) -> Option<usize> {
+    usize::try_from(rest.u32()?).ok()
+}
 
-impl<'a> Rest<'a> {
-    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(taken)
-    }
+/// A text behind its length.
+fn text<'a>(rest: &mut Rest<'a>) -> Option<&'a str> {
+    let bytes = number(rest)?;
+    rest.text(bytes)
+}
 
-    fn number(&mut self) -> Option<usize> {
-        let number = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
-        usize::try_from(number).ok()
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let bytes = self.number()?;
-        str::from_utf8(self.take(bytes)?).ok()
-    }
-
-    fn ts(&mut self) -> Option<Timestamp> {
-        Timestamp::from_text(str::from_utf8(self.take(Timestamp::LEN)?).ok()?)
-    }
+fn ts(rest: &mut Rest<'_>) -> Option<Timestamp> {
+    Timestamp::from_text(rest.text(Timestamp::LEN)?)
 }
 
 #[cfg(test)]

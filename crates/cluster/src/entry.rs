@@ -17,6 +17,8 @@
 
 use bytes::Bytes;
 
+use crate::rest::Rest;
+
 /// The version that this release writes, and the last that it reads.
 pub const VERSION: u8 = 1;
 
@@ -243,7 +245,7 @@ impl<'a> Group<'a> {
         let mut body = Rest(rest.take(bytes as usize)?);
         let mut messages = Vec::new();
         if matches!(kind, Kind::Create | Kind::Delete) {
-            let topic = body.text()?;
+            let topic = text(&mut body)?;
             messages.push(Message {
                 topic,
                 id: "",
@@ -263,9 +265,9 @@ impl<'a> Group<'a> {
                 [1] => true,
                 _ => return None,
             };
-            let topic = body.text()?;
+            let topic = text(&mut body)?;
             last = if topic.is_empty() { last } else { topic };
-            let (id, payload) = (body.text()?, body.text()?);
+            let (id, payload) = (text(&mut body)?, text(&mut body)?);
             if last.is_empty()
                 || (kind == Kind::Together
                     && messages
@@ -289,31 +291,17 @@ impl<'a> Group<'a> {
     }
 }
 
-/// What is still to be read.
-struct Rest<'a>(&'a [u8]);
-
-impl<'a> Rest<'a> {
-    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(bytes)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let mut length = 0_usize;
-        for shift in (0..28).step_by(7) {
-            let byte = *self.take(1)?.first()?;
-            length |= usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return str::from_utf8(self.take(length)?).ok();
-            }
+/// A text behind its length in LEB128.
+fn text<'a>(rest: &mut Rest<'a>) -> Option<&'a str> {
+    let mut length = 0_usize;
+    for shift in (0..28).step_by(7) {
+        let byte = *rest.take(1)?.first()?;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return rest.text(length);
         }
-        None
     }
+    None
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod entry;
 pub mod log;
 pub mod partition;
 pub mod reader;
+pub mod rest;
 pub mod settings;
 pub mod status;
 pub mod store;
