@@ -65,9 +65,10 @@ pub fn init(config: &Config) {
 }
 
 /// Whether a line is about this broker. What its client of NATS does step by step is not: only what goes
-/// wrong there.
+/// wrong there. Of connections that come to nothing the log of the cluster speaks itself.
 fn is_ours(line: &Metadata<'_>) -> bool {
-    *line.level() <= Level::WARN || !line.target().starts_with("async_nats")
+    let is_of_client = line.target().starts_with("async_nats");
+    !is_of_client || (*line.level() <= Level::WARN && line.target() != "async_nats::connector")
 }
 
 /// Makes the log say more: one level at a time, and behind the last the level of the settings again.

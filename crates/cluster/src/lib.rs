@@ -8,6 +8,7 @@
 //! Topics are hashed over *partitions* ([`partition`]): a node has at most one append of each on its way, so messages of
 //! a publisher for a topic are stored in the order in which they came, repeats after a timeout included.
 
+mod connecting;
 pub mod entry;
 pub mod log;
 pub mod partition;

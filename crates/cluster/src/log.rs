@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use async_nats::Client;
 use async_nats::jetstream::context::{
     Context, ContextBuilder, GetStreamErrorKind, PublishErrorKind,
 };
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType};
 use async_nats::jetstream::{ErrorCode, stream::Stream};
-use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
@@ -32,9 +32,6 @@ const ATTEMPT: Duration = Duration::from_millis(500);
 
 /// Pause after an attempt that was refused.
 const PAUSE: Duration = Duration::from_millis(25);
-
-/// NATS is asked for a sign of life so often: one that is frozen is left after about twice that.
-const PING: Duration = Duration::from_secs(2);
 
 /// Nodes tell each other that they are there so often, and look at the log.
 const BEAT: Duration = Duration::from_secs(1);
@@ -103,19 +100,7 @@ impl Log {
         let status = Arc::new(Status::default());
         let mut node = [0; 8];
         getrandom::fill(&mut node).map_err(|error| Refusal::Settings(error.to_string()))?;
-        let options = options(&settings, Arc::clone(&status)).await?;
-        let urls: Vec<String> = settings
-            .urls
-            .split(',')
-            .map(|url| url.trim().to_owned())
-            .collect();
-        // The error would show the address, and with it a password.
-        let client = options.connect(urls).await.map_err(|error| {
-            Refusal::Settings(format!(
-                "CLUSTER_URL: no connection can be made: {}",
-                error.kind()
-            ))
-        })?;
+        let client = crate::connecting::connect(&settings, Arc::clone(&status)).await?;
         let context = ContextBuilder::new()
             .timeout(ATTEMPT * 4)
             .build(client.clone());
@@ -457,67 +442,4 @@ enum Trouble {
     Final(Refusal),
     /// Why, unless that is nothing to speak of.
     Passing(String),
-}
-
-/// How to connect.
-async fn options(settings: &Settings, status: Arc<Status>) -> Result<ConnectOptions, Refusal> {
-    let unreadable =
-        |what: &str, error: &dyn Display| Refusal::Settings(format!("{what}: {error}"));
-    let of = &settings.credentials;
-    let mut options = ConnectOptions::new();
-    if let Some(token) = &of.token {
-        options = options.token(token.clone());
-    }
-    if let Some(path) = &of.creds_file {
-        let read = options.credentials_file(path).await;
-        options = read.map_err(|error| {
-            unreadable(
-                "CLUSTER_CREDS_FILE",
-                &format!("{}: {error}", path.display()),
-            )
-        })?;
-    }
-    if let Some(path) = &of.nkey_file {
-        let seed = std::fs::read_to_string(path);
-        let seed = seed.map_err(|error| {
-            unreadable("CLUSTER_NKEY_FILE", &format!("{}: {error}", path.display()))
-        })?;
-        options = options.nkey(seed.trim().to_owned());
-    }
-    if let Some(path) = &of.ca_file {
-        options = options.add_root_certificates(path.clone());
-    }
-    if let Some((certificate, key)) = &of.certificate {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
-    let noted = move |event| {
-        let status = Arc::clone(&status);
-        async move { note_event(&status, &event) }
-    };
-    Ok(options
-        .name(format!("shardcast {}", settings.name))
-        .ping_interval(PING)
-        .connection_timeout(Duration::from_secs(2))
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(|attempts| Duration::from_millis(50 << attempts.min(5)))
-        .event_callback(noted))
-}
-
-fn note_event(status: &Status, event: &Event) {
-    match event {
-        Event::Connected => {
-            if !status.set_connected(true) {
-                tracing::info!("connected to NATS");
-            }
-        }
-        Event::Disconnected | Event::Closed => {
-            if status.set_connected(false) {
-                status.reconnects.add(1);
-                tracing::warn!("the connection to NATS is lost");
-            }
-        }
-        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {}
-        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
-        Event::ClientError(error) => tracing::warn!("no connection to NATS: {error}"),
-    }
 }

@@ -11,6 +11,7 @@ use crate::harness::eventually;
 use crate::harness::json::{member, number};
 use crate::harness::nats::Nats;
 
+mod credentials;
 mod ends;
 mod nats_away;
 mod refusals;
