@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::json::number;
+use crate::harness::random::Random;
 
 const TOKENS: [&str; 3] = ["a", "b", ""];
 const NAMES: [&str; 9] = ["a", "b", "a.a", "a.b", "b.a", "b.", ".a", "a.b.a", "a..b"];
@@ -16,20 +17,8 @@ const PATTERNS: [&str; 10] = [
 ];
 const STEPS: usize = 120;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("64 bits") % most
-    }
-
-    fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
-        texts[self.below(texts.len())]
-    }
+fn one_of<'t>(random: &mut Random, texts: &[&'t str]) -> &'t str {
+    texts[random.below(texts.len())]
 }
 
 /// Token by token, as a person would.
@@ -91,7 +80,10 @@ struct World {
 impl World {
     async fn subscribe(&mut self, who: usize) {
         let is_pattern = self.random.below(2) == 0;
-        let wanted = self.random.of(if is_pattern { &PATTERNS } else { &NAMES });
+        let wanted = one_of(
+            &mut self.random,
+            if is_pattern { &PATTERNS } else { &NAMES },
+        );
         let last_n = self.random.below(4) as u64;
         let member = &mut self.members[who];
         let command =
@@ -156,7 +148,7 @@ impl World {
     }
 
     async fn create_or_delete(&mut self) {
-        let topic = self.random.of(&NAMES);
+        let topic = one_of(&mut self.random, &NAMES);
         if self.topics.remove(topic).is_some() {
             self.broker.delete_topic(topic).await;
             for member in self.members.iter_mut().filter(|member| member.gets(topic)) {
@@ -273,7 +265,7 @@ fn what_is_meant_is_what_a_person_would_say() {
     let mut random = Random(1);
     for _ in 0..200 {
         let count = 1 + random.below(4);
-        let name: Vec<_> = (0..count).map(|_| random.of(&TOKENS)).collect();
+        let name: Vec<_> = (0..count).map(|_| one_of(&mut random, &TOKENS)).collect();
         assert!(means(">", &name.join(".")));
         assert_eq!(means("*", &name.join(".")), count == 1);
     }

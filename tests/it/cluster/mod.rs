@@ -15,6 +15,7 @@ mod credentials;
 mod ends;
 mod nats_away;
 mod refusals;
+mod rough;
 mod seeded;
 mod snapshots;
 mod together;

@@ -5,19 +5,7 @@ use serde_json::{Value, json};
 use super::{Cluster, level, state};
 use crate::harness::broker::Broker;
 use crate::harness::http::Rest;
-
-/// Numbers that a seed decides.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).expect("31 bits") % bound
-    }
-}
+use crate::harness::random::Random;
 
 fn id(number: usize) -> String {
     format!("550e8400-e29b-41d4-a716-{number:012x}")
