@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use super::{Cluster, level, standing, state};
+use crate::harness::broker::Broker;
 use crate::harness::http::Rest;
 use crate::harness::json::{message_id, number};
 use crate::harness::random::Random;
@@ -148,9 +149,10 @@ async fn try_seed(seed: u64) -> Option<u64> {
         nodes[0].create_topic(&format!("t{topic}")).await;
     }
     level(&[&nodes[0], &nodes[1]]).await;
-    ways.iter()
-        .for_each(|way| way.is_calm.store(false, Ordering::Relaxed));
-    let addresses: Vec<_> = nodes.iter().map(|node| node.address()).collect();
+    for way in &ways {
+        way.is_calm.store(false, Ordering::Relaxed);
+    }
+    let addresses: Vec<_> = nodes.iter().map(Broker::address).collect();
     let workers = (0..WORKERS).map(|of| tokio::spawn(worker(addresses.clone(), seed * 100 + of)));
     let workers: Vec<_> = workers.collect();
     let mut acked = BTreeMap::new();
@@ -162,8 +164,9 @@ async fn try_seed(seed: u64) -> Option<u64> {
             assert_eq!(before, None, "seed {seed}: two messages have one number");
         }
     }
-    ways.iter()
-        .for_each(|way| way.is_calm.store(true, Ordering::Relaxed));
+    for way in &ways {
+        way.is_calm.store(true, Ordering::Relaxed);
+    }
     level(&[&nodes[0], &nodes[1]]).await;
     level(&[&nodes[1], &nodes[0]]).await;
     let whole = state(&nodes[0]).await;
