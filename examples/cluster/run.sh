@@ -58,6 +58,9 @@ if [ "${1:-}" != --try ]; then
     echo "  $shardcast create --url ws://127.0.0.1:8081/ws orders"
     echo "  $shardcast sub --url ws://127.0.0.1:8082/ws orders"
     echo "  $shardcast pub --url ws://127.0.0.1:8083/ws orders '{\"n\":1}'"
+    echo "Kill the second, and nobody notices who listens on another; then start it again:"
+    echo "  kill -KILL ${nodes[1]}"
+    echo "  CLUSTER_URL=$urls CLUSTER_NAME=example CLUSTER_REPLICAS=3 CLUSTER_LOG_BYTES_MAX=64MiB HOST=127.0.0.1 PORT=8082 $shardcast"
     echo "Their logs are in $folder. Ctrl-C ends all of it."
     wait
     exit
