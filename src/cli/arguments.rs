@@ -154,6 +154,15 @@ fn sub_command() -> Command {
                 .value_parser(Start::parse)
                 .action(ArgAction::Append)
                 .help("First what followed this event, of one topic or of each; --verbose shows where a topic is"),
+            Arg::new("latest")
+                .long("latest")
+                .action(ArgAction::SetTrue)
+                .help("Where this is slow, only the newest event of each topic; 'skipped' in it counts the others"),
+            Arg::new("max-rate")
+                .long("max-rate")
+                .value_name("N")
+                .value_parser(value_parser!(u16).range(1..=1000))
+                .help("At most N events a second of each topic, the newest of each interval"),
             Arg::new("reconnect")
                 .long("reconnect")
                 .action(ArgAction::SetTrue)

@@ -18,6 +18,8 @@ pub(super) enum Command<'a> {
         since: Option<&'a Since>,
         #[serde(skip_serializing_if = "Option::is_none")]
         positions: Option<Asked>,
+        #[serde(flatten)]
+        wish: Wish,
         request_id: &'a str,
     },
     Unsubscribe {
@@ -38,6 +40,15 @@ impl Command<'_> {
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("strings, numbers and checked JSON always serialize")
     }
+}
+
+/// Which events of a topic are wanted; all, where it says nothing.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(super) struct Wish {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_rate: Option<u16>,
 }
 
 /// What is asked about the positions of a pattern's topics.
@@ -225,11 +236,27 @@ mod tests {
             last_n: None,
             since: Some(&since),
             positions: None,
+            wish: Wish::default(),
             request_id: "7",
         };
         assert_eq!(
             command.to_json(),
             r#"{"type":"subscribe","topic":"a\"b","since":{"epoch":"9f:3c","seq":41},"request_id":"7"}"#
+        );
+        let command = Command::Subscribe {
+            topic: "a",
+            last_n: Some(2),
+            since: None,
+            positions: Some(Asked::Told(true)),
+            wish: Wish {
+                policy: Some("latest"),
+                max_rate: Some(5),
+            },
+            request_id: "7",
+        };
+        assert_eq!(
+            command.to_json(),
+            r#"{"type":"subscribe","topic":"a","last_n":2,"positions":true,"policy":"latest","max_rate":5,"request_id":"7"}"#
         );
         assert_eq!(
             Command::Ping { request_id: "8" }.to_json(),

@@ -22,6 +22,7 @@ use crate::config::process_env;
 use crate::config::rule::SettingError;
 use crate::pattern::PatternError;
 
+use self::message::Wish;
 use self::publish::{Format, MESSAGE_BYTES_MAX};
 use self::rest::RestError;
 use self::subscribe::Subscription;
@@ -171,6 +172,10 @@ fn run_sub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> R
             .flatten()
             .cloned()
             .collect(),
+        policy: Wish {
+            policy: args.get_flag("latest").then_some("latest"),
+            max_rate: args.get_one("max-rate").copied(),
+        },
         reconnect: args.get_flag("reconnect"),
         verbose: args.get_flag("verbose"),
     };

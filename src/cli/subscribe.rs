@@ -16,7 +16,7 @@ use crate::pattern::{Pattern, has_wildcards};
 use super::Failure;
 use super::client::connect;
 use super::found::{Found, Passed};
-use super::message::{Command, ErrorBody, Kind, ServerMessage, Since, Start};
+use super::message::{Command, ErrorBody, Kind, ServerMessage, Since, Start, Wish};
 use super::position::Positions;
 
 /// The first pause before another connection, and the longest one.
@@ -29,6 +29,7 @@ pub(super) struct Subscription {
     pub(super) topics: Vec<String>,
     pub(super) last: Option<u64>,
     pub(super) starts: Vec<Start>,
+    pub(super) policy: Wish,
     pub(super) reconnect: bool,
     pub(super) verbose: bool,
 }
@@ -60,6 +61,7 @@ pub(super) async fn subscribe(
     let mut session = Session {
         found,
         positions: positions.map_err(Failure::Start)?,
+        wish: subscription.policy,
         verbose: subscription.verbose,
         is_subscribed: false,
         was_subscribed: false,
@@ -112,6 +114,7 @@ fn retry_pause(failures: u32, random: u128) -> Duration {
 struct Session<'a> {
     positions: Positions,
     found: Found,
+    wish: Wish,
     verbose: bool,
     /// On this connection; on an earlier one.
     is_subscribed: bool,
@@ -160,6 +163,7 @@ impl Session<'_> {
                 last_n,
                 since: since.as_ref(),
                 positions,
+                wish: self.wish,
                 request_id: &request_id,
             };
             command.to_json()

@@ -181,6 +181,34 @@ async fn sub_prints_the_history_and_then_live_events() {
 }
 
 #[tokio::test]
+async fn sub_wants_fewer_events_where_it_is_told_so() {
+    for wish in [&["--max-rate", "1"][..], &["--latest", "--max-rate", "2"]] {
+        let broker = broker().await;
+        let mut tool = Tool::start(&broker, &[&["sub", "orders"], wish].concat());
+        subscribed(&broker, 1).await;
+        let mut publisher = Client::connect(&broker).await;
+        publisher.publish_all("orders", 1..=20, 1).await;
+        // What is held back comes before the word that ends it.
+        broker.delete_topic("orders").await;
+        let output = tool.end().stdout;
+        let mut at = 0;
+        for line in output.lines() {
+            let number = |key| member(line, key).parse::<u64>().expect("a number");
+            assert_eq!(number("seq"), at + number("skipped") + 1, "{line}");
+            at = number("seq");
+        }
+        assert_eq!(at, 20, "{output}");
+        assert!(output.lines().count() < 20, "{output}");
+    }
+    let broker = broker().await;
+    for rate in ["0", "1001", "fast"] {
+        let wrong = Tool::run_bytes(&broker, &["sub", "orders", "--max-rate", rate], b"");
+        assert_eq!(wrong.code, Some(2));
+        assert!(wrong.stderr.contains("--max-rate"), "{}", wrong.stderr);
+    }
+}
+
+#[tokio::test]
 async fn sub_to_an_unknown_topic_fails() {
     let broker = broker().await;
     let (code, output) = Tool::run(&broker, &["sub", "nowhere"], "");

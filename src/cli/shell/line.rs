@@ -1,6 +1,6 @@
 //! One line of the shell, understood.
 
-use crate::cli::message::{Command, Message};
+use crate::cli::message::{Command, Message, Wish};
 use crate::cli::{Failure, topics};
 use crate::config::client::ClientSettings;
 
@@ -106,6 +106,7 @@ fn parse_sub(rest: &str, request_id: &str) -> Result<Line, String> {
             last_n,
             since: None,
             positions: None,
+            wish: Wish::default(),
             request_id,
         }),
         _ => Err("usage: sub TOPIC [N]".to_owned()),

@@ -20,6 +20,7 @@ fn topics(topics: &[&str]) -> Subscription {
         topics,
         last: None,
         starts: Vec::new(),
+        policy: Wish::default(),
         reconnect: false,
         verbose: false,
     }
