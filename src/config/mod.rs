@@ -215,7 +215,7 @@ settings! {
         console: bool = switch("CONSOLE", "true");
     }
     "Cluster" {
-        /// NATS servers with `JetStream`, comma separated: all nodes with the same ones and one name are one broker. May hold a user and password.
+        /// NATS servers with `JetStream`, comma separated: all nodes with the same ones and one name are one broker. May hold a user and password, percent-encoded and the same in all.
         cluster_urls: Option<Secret> = text("CLUSTER_URL", "", "URLS", "addresses like nats://host:4222 or tls://host:4222, comma separated",
             values::parse_nats_urls).secret();
         /// Name of the broker that the nodes are: one NATS can serve several.
@@ -236,7 +236,7 @@ settings! {
         cluster_creds_file: Option<PathBuf> = path("CLUSTER_CREDS_FILE");
         /// Seed of the `NKey` that NATS knows.
         cluster_nkey_file: Option<PathBuf> = path("CLUSTER_NKEY_FILE");
-        /// Authorities of NATS in PEM, beside those of the machine.
+        /// Authorities of NATS in PEM, in the place of those of the machine.
         cluster_ca: Option<PathBuf> = path("CLUSTER_CA");
         /// Certificate that is shown to NATS, in PEM; it wants `CLUSTER_KEY`.
         cluster_cert: Option<PathBuf> = path("CLUSTER_CERT");

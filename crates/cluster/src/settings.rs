@@ -21,7 +21,7 @@ pub struct Credentials {
     pub creds_file: Option<PathBuf>,
     /// A file with the seed of an `NKey`.
     pub nkey_file: Option<PathBuf>,
-    /// Authorities in PEM, beside those of the machine.
+    /// Authorities in PEM, in the place of those of the machine.
     pub ca_file: Option<PathBuf>,
     /// A certificate in PEM, and its key.
     pub certificate: Option<(PathBuf, PathBuf)>,

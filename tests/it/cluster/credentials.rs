@@ -21,7 +21,7 @@ fn cluster(files: &Authority, configuration: &str) -> Option<Cluster> {
     Nats::start_with(&["-c", &file]).map(Cluster::on)
 }
 
-/// A node with `right` takes part; one with `wrong` does not, says so in `words`, and shows no secret.
+/// A node with `right` takes part, and one with `wrong` does not.
 async fn assert_opens(
     cluster: &Cluster,
     right: &[(&str, &str)],
@@ -32,6 +32,12 @@ async fn assert_opens(
     node.create_topic("t").await;
     let mut client = Client::connect(&node).await;
     assert_eq!(client.publish("t", 1).await["seq"], 1);
+    assert!(!node.log().contains(SECRET), "{}", node.log());
+    assert_stays_outside(cluster, wrong, words).await;
+}
+
+/// A node with these settings does not take part, says so in `words`, and shows no secret.
+async fn assert_stays_outside(cluster: &Cluster, wrong: &[(&str, &str)], words: &str) {
     let outside = cluster.start(wrong);
     eventually("a word of what is wrong", async || {
         outside.log().contains(words)
@@ -39,7 +45,6 @@ async fn assert_opens(
     .await;
     assert_eq!(outside.get("/ready").await.status, 503);
     assert!(!outside.log().contains(SECRET), "{}", outside.log());
-    assert!(!node.log().contains(SECRET), "{}", node.log());
 }
 
 #[tokio::test]
@@ -53,7 +58,8 @@ async fn a_user_and_a_password_in_the_address() {
     cluster.url = bare.replace("nats://", &format!("nats://me:{SECRET}%40%3A%2F@"));
     let other = bare.replace("nats://", &format!("nats://me:{SECRET}-no@"));
     let wrong = [("CLUSTER_URL", &*other)];
-    assert_opens(&cluster, &[], &wrong, "authorization violation").await;
+    let words = "authorization violation: see the user in CLUSTER_URL";
+    assert_opens(&cluster, &[], &wrong, words).await;
     // Which server answers is chance: two users would be two rights.
     let two = format!("{},{bare},{other}", cluster.url);
     let refusal = run_to_end(&[("CLUSTER_URL", &*two)], &[]);
@@ -76,7 +82,8 @@ async fn a_token() {
     let other = format!("{SECRET}-no");
     let right = [("CLUSTER_TOKEN", SECRET)];
     let wrong = [("CLUSTER_TOKEN", &*other)];
-    assert_opens(&cluster, &right, &wrong, "authorization violation").await;
+    let words = "authorization violation: see CLUSTER_TOKEN";
+    assert_opens(&cluster, &right, &wrong, words).await;
 }
 
 #[tokio::test]
@@ -94,7 +101,8 @@ async fn the_seed_of_an_nkey() {
         [("CLUSTER_NKEY_FILE", &*right)],
         [("CLUSTER_NKEY_FILE", &*wrong)],
     );
-    assert_opens(&cluster, &right, &wrong, "authorization violation").await;
+    let words = "authorization violation: see CLUSTER_NKEY_FILE";
+    assert_opens(&cluster, &right, &wrong, words).await;
 }
 
 /// A JWT as NATS has them.
@@ -163,7 +171,8 @@ async fn a_file_of_credentials() {
         [("CLUSTER_CREDS_FILE", &*right)],
         [("CLUSTER_CREDS_FILE", &*wrong)],
     );
-    assert_opens(&cluster, &right, &wrong, "authorization violation").await;
+    let words = "authorization violation: see CLUSTER_CREDS_FILE";
+    assert_opens(&cluster, &right, &wrong, words).await;
 }
 
 #[tokio::test]
@@ -190,30 +199,48 @@ async fn certificates_of_both_sides() {
     let shows = [("CLUSTER_CERT", &*cert), ("CLUSTER_KEY", &*key)];
     let right = [trusts, shows[0], shows[1]];
     // Who does not know the server, and whom the server does not know.
-    assert_opens(&cluster, &right, &shows, "no connection to NATS").await;
-    assert_opens_not(&cluster, &[trusts]).await;
-}
-
-/// A node with these settings says that it has no connection.
-async fn assert_opens_not(cluster: &Cluster, settings: &[(&str, &str)]) {
-    let outside = cluster.start(settings);
-    eventually("a word of what is wrong", async || {
-        outside.log().contains("no connection to NATS")
-    })
-    .await;
-    assert_eq!(outside.get("/ready").await.status, 503);
+    let words = "see CLUSTER_CA, CLUSTER_CERT, CLUSTER_KEY";
+    assert_opens(&cluster, &right, &shows, words).await;
+    assert_stays_outside(&cluster, &[trusts], words).await;
+    // The authorities of the machine count where no others are named, and not beside others.
+    let machine = [("SSL_CERT_FILE", &*ca), shows[0], shows[1]];
+    drop(cluster.node(&machine).await);
+    let stranger = Authority::new();
+    let other = stranger.setting("ca.pem");
+    let others = [&machine[..], &[("CLUSTER_CA", &*other)]].concat();
+    assert_stays_outside(&cluster, &others, words).await;
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_there_stops_the_start() {
+async fn a_file_that_cannot_be_used_stops_the_start() {
     let files = Authority::new();
-    let missing = files.setting("missing");
-    for name in ["CLUSTER_CREDS_FILE", "CLUSTER_NKEY_FILE"] {
-        let settings = [("CLUSTER_URL", "nats://127.0.0.1:1"), (name, &*missing)];
-        let refusal = run_to_end(&settings, &[]);
-        assert_eq!(refusal.code, 2, "{name}: {}", refusal.stderr);
-        let words = [name, "missing", "No such file"];
-        let says = words.iter().all(|word| refusal.stderr.contains(word));
-        assert!(says, "{}", refusal.stderr);
+    let signed = files.sign("node");
+    let (missing, garbled) = (
+        files.setting("missing"),
+        files.write("garbled", &format!("{SECRET}\n")),
+    );
+    let (cert, key) = (
+        files.write("cert.pem", &signed.cert),
+        files.write("key.pem", &signed.key),
+    );
+    for name in [
+        "CLUSTER_CREDS_FILE",
+        "CLUSTER_NKEY_FILE",
+        "CLUSTER_CA",
+        "CLUSTER_CERT",
+        "CLUSTER_KEY",
+    ] {
+        for file in [&missing, &garbled] {
+            let mut settings = vec![("CLUSTER_URL", "nats://127.0.0.1:1")];
+            if name == "CLUSTER_CERT" || name == "CLUSTER_KEY" {
+                settings.extend([("CLUSTER_CERT", &*cert), ("CLUSTER_KEY", &*key)]);
+            }
+            settings.push((name, file));
+            let refusal = run_to_end(&settings, &[]);
+            assert_eq!(refusal.code, 2, "{name}: {}", refusal.stderr);
+            let says = refusal.stderr.contains(&format!("{name}: {file}: "));
+            assert!(says, "{name}: {}", refusal.stderr);
+            assert!(!refusal.stderr.contains(SECRET), "{}", refusal.stderr);
+        }
     }
 }
