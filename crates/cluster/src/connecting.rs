@@ -217,12 +217,11 @@ fn note_event(status: &Status, troubles: &Troubles, event: &Event) {
                 tracing::warn!("the connection to NATS is lost");
             }
         }
-        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {}
         Event::ServerError(error) => tracing::warn!("NATS: {error}"),
         // A name that is not found is the one reason that is not kept with its server.
         Event::ClientError(error) if error.to_string().contains("DNS") => {
             tracing::warn!("no connection to NATS: {error}: see CLUSTER_URL");
         }
-        Event::ClientError(_) => {}
+        Event::ClientError(_) | Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {}
     }
 }
