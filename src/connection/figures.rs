@@ -124,7 +124,7 @@ impl Connection {
     fn lag_events(&self) -> u64 {
         let unsent = self.unsent.borrow();
         let unsent = unsent.as_ref().map_or(0, |unsent| unsent.live());
-        self.ring.borrow().events() + unsent
+        self.ring.borrow().late_events() + unsent
     }
 
     fn lag(&self, local: &Local) -> Lag {

@@ -457,7 +457,7 @@ impl Connection {
             + unsent.as_ref().map_or(0, |unsent| unsent.reply_bytes())
             + self.policy_bytes();
         self.book(local, [replies, self.kept.get()[1]]);
-        let lag = ring.events();
+        let lag = ring.late_events();
         if lag > 0 {
             local.counters.lag.observe(lag, 1);
         }

@@ -544,3 +544,21 @@ async fn a_rest_that_was_begun_for_a_subscription_that_has_ended_lets_nothing_go
     let took = asked.elapsed();
     assert!(took >= Duration::from_secs(1), "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rate_holds_back_is_no_lag() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("t").await;
+    let mut client = held_back(&broker, "t", "t").await;
+    let listed = broker.get("/connections").await.json();
+    for connection in listed["connections"].as_array().expect("a list") {
+        assert_eq!(
+            connection["lag"],
+            json!({"events": 0, "age_ms": 0}),
+            "{connection}"
+        );
+    }
+    let totals = broker.get("/stats").await.json()["totals"].take();
+    assert_accounted(&totals);
+    assert_is_held_back(&client.unsubscribe("t").await[0]);
+}

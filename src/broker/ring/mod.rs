@@ -531,7 +531,13 @@ impl Ring {
         self.came - self.left + newest
     }
 
-    /// When the oldest event that waits was read.
+    /// Events that wait because the socket is slow: all but those that a rate holds back.
+    pub fn late_events(&self) -> u64 {
+        let held = self.newest.as_ref().map_or(0, |newest| newest.held);
+        self.events() - held
+    }
+
+    /// When the oldest event that waits was read, of those that no rate holds back.
     pub fn oldest(&self) -> Option<Moment> {
         if let Some((run, _)) = &self.front {
             return Some(run.read_at());

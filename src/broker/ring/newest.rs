@@ -42,6 +42,8 @@ pub(super) struct Newest {
     places: AHashMap<Place, Waiting>,
     /// Places in which an event waits.
     pub(super) events: u64,
+    /// Of these, those whose event is held back.
+    pub(super) held: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +85,12 @@ pub(super) struct Ended {
     pub(super) is_due: bool,
 }
 
+impl Ended {
+    fn is_held(&self) -> bool {
+        self.event.is_some() && !self.is_due
+    }
+}
+
 /// What a place wants of the ring for an event that has come.
 pub(super) struct Put {
     pub(super) replaced: Replaced,
@@ -112,9 +120,11 @@ impl Newest {
         place.told = skipped;
         let before = place.event.replace(event);
         let less = before.as_ref().map_or(0, |before| before.bytes());
-        match before {
-            Some(_) => skipped += 1,
-            None => self.events += 1,
+        let is_first = before.is_none();
+        if is_first {
+            self.events += 1;
+        } else {
+            skipped += 1;
         }
         place.skipped += skipped;
         let (mut is_due, mut rests_until) = (false, None);
@@ -123,6 +133,7 @@ impl Newest {
             rests_until = (!is_due).then_some(place.rested_at);
             place.state = if is_due { State::Due } else { State::Resting };
         }
+        self.held += u64::from(is_first && place.state == State::Resting);
         Put {
             replaced: Replaced {
                 skipped,
@@ -157,6 +168,8 @@ impl Newest {
         self.events -= 1;
         if waiting.state == State::Due {
             waiting.state = State::Free;
+        } else {
+            self.held -= 1;
         }
         Some(event)
     }
@@ -186,6 +199,7 @@ impl Newest {
             }
         }
         self.events -= gone.len() as u64;
+        self.held -= gone.len() as u64;
         gone
     }
 
@@ -200,12 +214,17 @@ impl Newest {
         let Some(waiting) = self.places.get_mut(&place) else {
             return false;
         };
-        waiting.state == State::Resting && waiting.rested_at <= now && waiting.hasten()
+        let is_due =
+            waiting.state == State::Resting && waiting.rested_at <= now && waiting.hasten();
+        self.held -= u64::from(is_due);
+        is_due
     }
 
     /// Gives up one place, and what waits in it.
     pub(super) fn end(&mut self, place: Place) -> Option<Ended> {
-        Some(self.places.remove(&place)?.end(place))
+        let ended = self.places.remove(&place)?.end(place);
+        self.held -= u64::from(ended.is_held());
+        Some(ended)
     }
 
     /// Gives up the places of all topics that `is_over` picks: what is held back in the order in which
@@ -216,7 +235,9 @@ impl Newest {
         let mut over: Vec<_> = over.collect();
         over.sort_unstable_by_key(|(rested_at, place, _)| (*rested_at, *place));
         let over = over.into_iter();
-        over.map(|(_, place, waiting)| waiting.end(place)).collect()
+        let over: Vec<_> = over.map(|(_, place, waiting)| waiting.end(place)).collect();
+        self.held -= over.iter().filter(|ended| ended.is_held()).count() as u64;
+        over
     }
 
     /// Forgets places that have rested and have nothing to tell. Whether none is left.

@@ -300,6 +300,13 @@ impl World {
     fn check(&self, seed: u64) {
         let (ring, plain) = (&self.ring, &self.plain);
         assert_eq!(ring.events(), plain.events() as u64, "seed {seed}");
+        let held = |of: &&Slot| of.is_resting && of.event.is_some();
+        let held = plain.slots.iter().filter(held).count();
+        assert_eq!(
+            ring.late_events(),
+            (plain.events() - held) as u64,
+            "seed {seed}"
+        );
         assert_eq!(ring.run_bytes(), plain.bytes(), "seed {seed}");
         assert_eq!(ring.is_empty(), plain.order.is_empty(), "seed {seed}");
         // One run always stays, beside events that are held back.
