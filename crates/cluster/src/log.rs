@@ -207,6 +207,10 @@ impl Log {
                 Kind::JetStream(kind) if kind.error_code() == ErrorCode::STREAM_NAME_EXIST => {
                     Trouble::Passing(String::new())
                 }
+                // Servers that have not found each other yet, or of which one is away.
+                Kind::JetStream(kind) if kind.error_code() == ErrorCode::CLUSTER_NO_PEERS => {
+                    Trouble::Passing(kind.to_string())
+                }
                 Kind::JetStream(kind) => match kind.code() {
                     500..=599
                         if kind.error_code() != ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Cluster, Publisher, level, ready, seen, state};
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
+use crate::harness::eventually;
 use crate::harness::json::number;
 
 /// A subscriber that goes on at the next node where it was: the payloads that it got up to `last`.
@@ -252,6 +253,28 @@ async fn a_leader_that_goes_costs_nothing() {
         subscriber.expect_seqs_to("t", last).await,
         (1..=last).collect::<Vec<_>>()
     );
+}
+
+#[tokio::test]
+async fn a_node_waits_for_the_servers_that_its_log_wants() {
+    let Some(mut three) = Three::start() else {
+        return;
+    };
+    three.whole().await;
+    three.servers[2].kill();
+    let settings = [
+        ("CLUSTER_REPLICAS", "3"),
+        ("CLUSTER_URL", &*three.urls()),
+        ("CLUSTER_NAME", "waits"),
+    ];
+    let node = Broker::start(&settings);
+    eventually("a word of what is missing", async || {
+        node.log().contains("cannot be reached yet")
+    })
+    .await;
+    three.servers[2].up();
+    ready_in(&node, Duration::from_secs(30)).await;
+    node.create_topic("t").await;
 }
 
 async fn ready_in(node: &Broker, patience: Duration) {
