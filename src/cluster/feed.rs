@@ -79,6 +79,8 @@ impl Feed {
                             stored.place
                         ));
                     }
+                    // Whoever sees it and then asks a shard finds what the entry has changed.
+                    self.parts.standing.applied.set(stored.place);
                     stored.behind
                 }
                 Ok(Read::Lost) => {
@@ -130,7 +132,6 @@ impl Feed {
     async fn carry_out(&mut self, stored: &Stored) -> Result<(), BadEntry> {
         let parts = Rc::clone(&self.parts);
         let standing = &parts.standing;
-        standing.applied.set(stored.place);
         self.place = stored.place;
         self.keeper.note(stored.bytes.len());
         let age = if stored.behind == 0 {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Cluster, Publisher, level, ready, seen, state};
+use super::{Cluster, Publisher, ready, seen, state};
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::eventually;
@@ -141,7 +141,7 @@ async fn what_was_acked_outlives_all_nodes_and_nats() {
     drop(nodes);
     cluster.nats.up();
     let (one, other) = (cluster.node(&room).await, cluster.node(&room).await);
-    level(&[&one, &other]).await;
+    cluster.level(&[&one, &other]).await;
     assert_eq!(state(&one).await, state(&other).await);
     let kept = one.get("/topics/t/messages").await.json();
     let seqs: Vec<_> = kept["messages"]
@@ -182,7 +182,7 @@ async fn a_node_that_slept_catches_up_and_says_so() {
         (2..=81).collect::<Vec<_>>()
     );
     ready(&other).await;
-    level(&[&one, &other]).await;
+    cluster.level(&[&one, &other]).await;
     assert_eq!(state(&one).await, state(&other).await);
 }
 

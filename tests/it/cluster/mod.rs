@@ -9,7 +9,7 @@ use crate::harness::broker::Broker;
 use crate::harness::client::{Client, publish};
 use crate::harness::eventually;
 use crate::harness::json::{member, number};
-use crate::harness::nats::Nats;
+use crate::harness::nats::{self, Nats};
 
 mod credentials;
 mod ends;
@@ -55,6 +55,15 @@ impl Cluster {
         ready(&node).await;
         node
     }
+
+    /// Waits until all nodes have carried out what is in the log now.
+    async fn level(&self, nodes: &[&Broker]) {
+        let nats = self.url.trim_start_matches("nats://");
+        let nats = nats.parse().expect("an address without a name");
+        for node in nodes {
+            nats::level(node.address(), nats, &self.name).await;
+        }
+    }
 }
 
 /// Waits until a node is level with the log.
@@ -68,19 +77,6 @@ async fn ready(node: &Broker) {
 /// What `/stats` says of the cluster.
 async fn standing(node: &Broker) -> Value {
     node.get("/stats").await.json()["cluster"].clone()
-}
-
-/// Waits until all nodes have carried out as much as the first has now.
-async fn level(nodes: &[&Broker]) {
-    let first = number(&standing(nodes[0]).await, "applied");
-    for node in nodes {
-        eventually("the others to be as far", async || {
-            number(&standing(node).await, "applied") >= first
-        })
-        .await;
-        // What is with the shards was handed to them before this is asked.
-        node.get("/topics/none").await;
-    }
 }
 
 /// All that a node knows of its topics, as text: names, epochs, numbers, and every message that is kept.

@@ -13,7 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::{Cluster, level, standing, state};
+use super::{Cluster, standing, state};
 use crate::harness::broker::Broker;
 use crate::harness::http::Rest;
 use crate::harness::json::{message_id, number};
@@ -148,7 +148,7 @@ async fn try_seed(seed: u64) -> Option<u64> {
     for topic in 0..TOPICS {
         nodes[0].create_topic(&format!("t{topic}")).await;
     }
-    level(&[&nodes[0], &nodes[1]]).await;
+    cluster.level(&[&nodes[0], &nodes[1]]).await;
     for way in &ways {
         way.is_calm.store(false, Ordering::Relaxed);
     }
@@ -167,8 +167,7 @@ async fn try_seed(seed: u64) -> Option<u64> {
     for way in &ways {
         way.is_calm.store(true, Ordering::Relaxed);
     }
-    level(&[&nodes[0], &nodes[1]]).await;
-    level(&[&nodes[1], &nodes[0]]).await;
+    cluster.level(&[&nodes[0], &nodes[1]]).await;
     let whole = state(&nodes[0]).await;
     assert_eq!(whole, state(&nodes[1]).await, "seed {seed}");
     let mut kept = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Cluster, level, state};
+use super::{Cluster, state};
 use crate::harness::broker::Broker;
 use crate::harness::http::Rest;
 use crate::harness::random::Random;
@@ -84,7 +84,7 @@ async fn try_seed(seed: u64) -> Option<bool> {
         worker.await.expect("no worker fails");
     }
     let [one, other, poor] = &nodes;
-    level(&[one, other, poor]).await;
+    cluster.level(&[one, other, poor]).await;
     let whole = state(one).await;
     assert_eq!(whole, state(other).await, "seed {seed}");
     // It keeps less, but of the same.

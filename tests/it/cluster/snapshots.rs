@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{Cluster, Publisher, level, ready, seen, standing, state};
+use super::{Cluster, Publisher, ready, seen, standing, state};
 use crate::harness::broker::Broker;
 use crate::harness::eventually;
 use crate::harness::http::Rest;
@@ -60,7 +60,7 @@ async fn who_starts_later_begins_with_a_snapshot_and_has_the_same() {
     tokio::join!(fill(&one, 500), fill(&other, 500));
     let of = purged(&one).await;
     assert!(number(&of["log"], "bytes") <= 4 << 20, "{of}");
-    level(&[&one, &other]).await;
+    cluster.level(&[&one, &other]).await;
     let whole = state(&one).await;
     assert_eq!(whole, state(&other).await);
     let later = cluster.node(&SMALL_LOG).await;
@@ -69,7 +69,7 @@ async fn who_starts_later_begins_with_a_snapshot_and_has_the_same() {
         "{}",
         later.log()
     );
-    level(&[&one, &later]).await;
+    cluster.level(&[&one, &later]).await;
     assert_eq!(whole, state(&later).await);
     // All of them end, and NATS.
     cluster.nats.kill();
@@ -151,7 +151,7 @@ async fn a_node_that_slept_for_longer_than_the_log_is_kept_starts_anew() {
     assert_eq!(other.wait_exit(Duration::from_secs(5)).await.0, 1);
     let again = cluster.node(&SMALL_LOG).await;
     ready(&again).await;
-    level(&[&one, &again]).await;
+    cluster.level(&[&one, &again]).await;
     assert_eq!(state(&one).await, state(&again).await);
 }
 
@@ -214,7 +214,7 @@ async fn a_node_that_keeps_less_leaves_the_snapshot_to_one_that_keeps_all() {
     }
     // A snapshot is due, and only the poor one is there to take it.
     fill(&whole, 500).await;
-    level(&[&whole, &poor]).await;
+    cluster.level(&[&whole, &poor]).await;
     whole.signal(Signal::STOP);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let of = standing(&poor).await;
@@ -226,6 +226,6 @@ async fn a_node_that_keeps_less_leaves_the_snapshot_to_one_that_keeps_all() {
     .await;
     let later = cluster.node(&[log]).await;
     assert!(later.log().contains("began with a snapshot"));
-    level(&[&whole, &later]).await;
+    cluster.level(&[&whole, &later]).await;
     assert_eq!(state(&whole).await, state(&later).await);
 }

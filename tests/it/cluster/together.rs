@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Cluster, level, seen, standing, state};
+use super::{Cluster, seen, standing, state};
 use crate::harness::client::Client;
 use crate::harness::http::Rest;
 use crate::harness::json::{message_id, number};
@@ -67,7 +67,7 @@ async fn each_kind_of_change_is_the_same_on_all_nodes() {
         .await;
     assert!(refusal.contains("unknown"));
 
-    level(&[one, other]).await;
+    cluster.level(&[one, other]).await;
     let before = state(one).await;
     assert_eq!(before, state(other).await);
     assert_eq!(before.len(), 3);
@@ -268,7 +268,7 @@ async fn what_is_repeated_at_another_node_is_published_once() {
             "{index}: {answer}"
         );
     }
-    level(&[&one, &other]).await;
+    cluster.level(&[&one, &other]).await;
     assert_eq!(other.get("/topics/t").await.json()["seq"], 152);
 }
 

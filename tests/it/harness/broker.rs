@@ -4,8 +4,8 @@
 //! is printed when the test fails; a panic in it fails any test. It is killed when the [`Broker`] is dropped.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::PATIENCE;
 use crate::harness::http::{Response, Rest};
+use crate::harness::{PATIENCE, pair};
 
 /// A running broker.
 pub(crate) struct Broker {
@@ -47,12 +47,13 @@ impl Broker {
     /// Starts it with these environment variables and command-line flags.
     pub(crate) fn start_with_flags(settings: &[(&str, &str)], flags: &[&str]) -> Self {
         let start = |settings: &[_]| Self::spawn(command(settings).args(flags), Reader::Stays);
-        let Some(name) = pair_of_all() else {
+        let Some(name) = pair::name() else {
             return start(settings);
         };
         let both = [&[("CLUSTER_NAME", &*name)], settings].concat();
-        let mut broker = start(&both);
-        broker.other = Some(Box::new(start(&both)));
+        let (mut broker, other) = (start(&both), start(&both));
+        pair::register(&name, [broker.addresses[0], other.addresses[0]]);
+        broker.other = Some(Box::new(other));
         broker
     }
 
@@ -109,7 +110,7 @@ impl Broker {
             other: None,
             turns: AtomicU32::new(0),
         };
-        if !cluster_of_all().is_empty() {
+        if !pair::cluster_of_all().is_empty() {
             broker.wait_until_level();
         }
         broker
@@ -136,33 +137,8 @@ impl Broker {
         let Some(other) = &self.other else {
             return self.addresses[0];
         };
-        self.wait_until_alike(other);
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         [self, &**other][turn as usize % 2].addresses[0]
-    }
-
-    /// Waits until both nodes have carried out the same: what was answered by one is to be known to the other before
-    /// anybody is sent there.
-    fn wait_until_alike(&self, other: &Self) {
-        let until = Instant::now() + PATIENCE;
-        while self.applied() != other.applied() {
-            assert!(Instant::now() < until, "the nodes do not become alike");
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// Entries of its log that it has carried out. Blocks for a moment.
-    fn applied(&self) -> String {
-        let socket = TcpStream::connect(self.addresses[0]);
-        let mut socket = socket.expect("the broker listens");
-        let request = b"GET /stats HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-        socket.write_all(request).expect("the broker reads");
-        let mut answer = String::new();
-        socket
-            .read_to_string(&mut answer)
-            .expect("the broker answers");
-        let applied = answer.split(r#""applied":"#).nth(1).expect(&answer);
-        applied.split(',').next().unwrap_or_default().to_owned()
     }
 
     /// Where it listens with TLS, if it does.
@@ -357,48 +333,13 @@ fn io_uring_of_all() -> Option<(&'static str, OsString)> {
     std::env::var_os(IO_URING_OF_ALL).map(|value| ("IO_URING", value))
 }
 
-/// A variable of the test process: the NATS on which every broker is a cluster of its own, of one node.
-const CLUSTER_OF_ALL: &str = "SHARDCAST_TEST_CLUSTER_URL";
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "as above: what holds for one node holds for one that goes by a log"
-)]
-fn cluster_of_all() -> Vec<(&'static str, OsString)> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let Some(url) = std::env::var_os(CLUSTER_OF_ALL) else {
-        return Vec::new();
-    };
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("{}-{number}", std::process::id());
-    vec![
-        ("CLUSTER_URL", url),
-        ("CLUSTER_NAME", name.into()),
-        ("CLUSTER_LOG_BYTES_MAX", "8MiB".into()),
-    ]
-}
-
-/// A variable of the test process: beside the one above it gives each such cluster two nodes.
-const NODES_OF_ALL: &str = "SHARDCAST_TEST_CLUSTER_NODES";
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "as above: what holds for one node holds for what is done on one and seen on the other"
-)]
-fn pair_of_all() -> Option<String> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    std::env::var_os(NODES_OF_ALL)?;
-    let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    Some(format!("pair-{}-{number}", std::process::id()))
-}
-
 fn with_settings<'a>(command: &'a mut Command, settings: &[(&str, &str)]) -> &'a mut Command {
     command
         .env_clear()
         .env("HOST", "127.0.0.1")
         .env("PORT", "0")
         .envs(io_uring_of_all())
-        .envs(cluster_of_all())
+        .envs(pair::cluster_of_all())
         .envs(settings.iter().copied())
         .stderr(Stdio::piped())
 }

@@ -13,11 +13,13 @@ use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 
 use crate::harness::broker::Broker;
 use crate::harness::json::{message_id, number, publish_text};
-use crate::harness::within;
+use crate::harness::{pair, within};
 
 /// A subscriber, a publisher, or both.
 pub(crate) struct Client {
     socket: WebSocketStream<Pipe>,
+    /// Who is at the other end, as far as that is known.
+    there: Option<SocketAddr>,
 }
 
 /// Whatever WebSocket is spoken over.
@@ -35,7 +37,8 @@ impl Client {
         let stream: Pipe = Box::new(stream);
         let handshake = tokio_tungstenite::client_async("ws://localhost/ws", stream);
         let (socket, _) = within("the upgrade", handshake).await.ok()?;
-        Some(Self { socket })
+        let there = Some(address);
+        Some(Self { socket, there })
     }
 
     /// The next message, unless the connection ends.
@@ -78,11 +81,14 @@ impl Client {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Self {
-        let stream = TcpStream::connect(broker.address())
+        let address = broker.address();
+        let stream = TcpStream::connect(address)
             .await
             .expect("the broker listens");
         stream.set_nodelay(true).expect("it is a TCP socket");
-        Self::connect_over(Box::new(stream), path, headers).await
+        let mut client = Self::connect_over(Box::new(stream), path, headers).await;
+        client.there = Some(address);
+        client
     }
 
     /// Connects over a stream that is there already.
@@ -103,7 +109,8 @@ impl Client {
         let handshake = tokio_tungstenite::client_async_with_config(request, stream, small);
         let upgraded = within("the upgrade", handshake).await;
         let (socket, _) = upgraded.expect("the broker agrees to the upgrade");
-        Self { socket }
+        let there = None;
+        Self { socket, there }
     }
 
     /// Connects and subscribes.
@@ -125,6 +132,7 @@ impl Client {
 
     /// Sends any message.
     pub(crate) async fn send_message(&mut self, message: Message) {
+        self.level().await;
         within("room to send", self.socket.send(message))
             .await
             .expect("the connection is open");
@@ -132,6 +140,7 @@ impl Client {
 
     /// Sends text messages in one write.
     pub(crate) async fn send_at_once(&mut self, texts: &[String]) {
+        self.level().await;
         for text in texts {
             let message = Message::text(text.as_str());
             self.socket.feed(message).await.expect("the broker reads");
@@ -141,9 +150,20 @@ impl Client {
 
     /// Sends a text message, unless the connection has ended.
     pub(crate) async fn try_send(&mut self, text: &str) -> bool {
+        self.level().await;
         within("room to send", self.socket.send(Message::text(text)))
             .await
             .is_ok()
+    }
+
+    /// Waits until the other end knows what was acked elsewhere.
+    fn level(&self) -> impl Future<Output = ()> + use<> {
+        let there = self.there;
+        async move {
+            if let Some(there) = there {
+                pair::level(there).await;
+            }
+        }
     }
 
     /// The next message as it came.
@@ -259,6 +279,7 @@ impl Client {
         while payloads.peek().is_some() {
             let batch: Vec<_> = payloads.by_ref().take(window).collect();
             let expected = acks.len() + batch.len();
+            self.level().await;
             for payload in batch {
                 let message = Message::text(publish(topic, payload));
                 self.socket.feed(message).await.expect("the broker reads");

@@ -11,6 +11,7 @@ pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod keys;
 pub(crate) mod nats;
+pub(crate) mod pair;
 pub(crate) mod random;
 pub(crate) mod raw;
 pub(crate) mod sse;

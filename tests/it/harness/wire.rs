@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::harness::within;
+use crate::harness::{pair, within};
 
 /// A TCP connection that is read piece by piece.
 pub(crate) struct Wire {
@@ -42,8 +42,14 @@ impl Wire {
         while matches!(self.stream.try_read_buf(&mut self.received), Ok(1..)) {}
     }
 
-    /// Sends all of it.
+    /// Sends all of it, once who is there knows what was acked elsewhere.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        self.level().await;
+        self.write(bytes).await;
+    }
+
+    /// Sends all of it at once.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes))
             .await
             .expect("the broker still reads");
@@ -51,9 +57,16 @@ impl Wire {
 
     /// Sends as much as is taken: for input that the broker may refuse before its end.
     pub(crate) async fn offer(&mut self, bytes: &[u8]) {
+        self.level().await;
         within("room to send", self.stream.write_all(bytes))
             .await
             .ok();
+    }
+
+    async fn level(&self) {
+        if let Ok(there) = self.stream.peer_addr() {
+            pair::level(there).await;
+        }
     }
 
     /// The next `count` bytes; `None` if the connection ends first.
