@@ -15,7 +15,6 @@ use std::time::Duration;
 /// | `TIMEOUT` | no connection within `open_timeout`; the message says what the last attempt met |
 /// | `CLOSED` | the client was closed |
 /// | `BAD_URL` | a URL that is none of a broker |
-/// | `HTTP_…` | a status that something in front of the broker has answered with |
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Error {

@@ -9,6 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 
+/// A server that wants to be left alone for longer is asked again then. Without a bound its number could be
+/// one with which no clock can be wound.
+pub(crate) const PAUSE_MAX: Duration = Duration::from_hours(1);
+
 /// Any frame; what is not known is ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Frame<'a> {
@@ -73,6 +77,12 @@ impl<'a> Frame<'a> {
         serde_json::from_str(text)
     }
 
+    /// When the broker wants to be asked again.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let pause = self.retry_after_ms.map(Duration::from_millis);
+        pause.map(|pause| pause.min(PAUSE_MAX))
+    }
+
     /// The error of an `error` frame.
     pub(crate) fn error(&self) -> Error {
         let (code, message) = match &self.error {
@@ -80,7 +90,7 @@ impl<'a> Frame<'a> {
             None => ("INTERNAL".to_owned(), String::new()),
         };
         Error {
-            retry_after: self.retry_after_ms.map(Duration::from_millis),
+            retry_after: self.retry_after(),
             ..Error::new(code, message)
         }
     }
@@ -118,5 +128,21 @@ impl Body {
             Self::Nested { error } => Error::new(error.code, error.message),
             Self::Flat { error, code } => Error::new(code, error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_a_server_is_more_than_a_clock_can_take() {
+        let pause = |number: &str| {
+            let text = format!(r#"{{"type":"error","retry_after_ms":{number}}}"#);
+            Frame::parse(&text).expect("a frame").error().retry_after
+        };
+        assert_eq!(pause("20"), Some(Duration::from_millis(20)));
+        assert_eq!(pause(&u64::MAX.to_string()), Some(PAUSE_MAX));
+        assert_eq!(pause("null"), None);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -139,8 +138,8 @@ impl Conversation<'_> {
         match frame.msg.as_deref() {
             Some("shutting_down") => {
                 self.is_draining = true;
-                let pause = frame.retry_after_ms.unwrap_or_default();
-                self.come_back_at = Some(Instant::now() + Duration::from_millis(pause));
+                let pause = frame.retry_after().unwrap_or_default();
+                self.come_back_at = Some(Instant::now() + pause);
             }
             Some("topic_created") => {
                 let epoch = frame.epoch.as_deref().unwrap_or_default();

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError, Message, Utf8B
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::error::Error;
-use crate::frame::Body;
+use crate::frame::{Body, PAUSE_MAX};
 use crate::tls::{Transport, Trust, connect as connect_transport};
 use crate::url::ServerUrl;
 
@@ -230,7 +230,7 @@ fn refused(authority: String, response: &Response<Option<Vec<u8>>>) -> LinkError
         authority,
         status: response.status().as_u16(),
         error,
-        retry_after: seconds.map(Duration::from_secs),
+        retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(PAUSE_MAX)),
     }
 }
 

@@ -170,7 +170,7 @@ async fn what_is_refused_says_why_and_changes_nothing() {
     assert_eq!(code("", "").await, "BAD_REQUEST");
     assert_eq!(code("t", &"x".repeat(70_000)).await, "MESSAGE_TOO_LARGE");
     // The broker takes less than the client allows, and closes: that message is refused, and no other.
-    let created = raw_post(broker.port, "/topics", r#"{"name":"t"}"#).await;
+    let created = broker.call("POST", "/topics", r#"{"name":"t"}"#).await;
     assert!(created.starts_with("HTTP/1.1 201"), "{created}");
     let mut events = subscribed(&client, "t", Subscribe::default()).await;
     let too_long = "x".repeat(5000);
@@ -232,26 +232,6 @@ async fn what_is_refused_says_why_and_changes_nothing() {
     }
 }
 
-/// A POST by hand.
-async fn raw_post(port: u16, path: &str, body: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
-    let mut socket = socket.expect("it listens");
-    let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
-    let head = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
-    socket
-        .write_all((head + body).as_bytes())
-        .await
-        .expect("it reads");
-    let mut answer = String::new();
-    socket
-        .read_to_string(&mut answer)
-        .await
-        .expect("it answers");
-    answer
-}
-
 #[tokio::test]
 async fn a_root_and_a_name_are_enough_of_a_url() {
     let broker = Broker::start();
@@ -270,23 +250,9 @@ async fn a_root_and_a_name_are_enough_of_a_url() {
         ..Options::new(broker.url())
     };
     let named = Client::connect(options).await.expect("it connects");
-    let answer = raw_get(broker.port, "/connections").await;
+    let answer = broker.call("GET", "/connections", "").await;
     assert!(answer.contains(r#""client_id":"bill ing/ü""#), "{answer}");
     drop(named);
-}
-
-async fn raw_get(port: u16, path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
-    let mut socket = socket.expect("it listens");
-    let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    socket.write_all(head.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    socket
-        .read_to_string(&mut answer)
-        .await
-        .expect("it answers");
-    answer
 }
 
 #[tokio::test]
@@ -323,7 +289,8 @@ async fn close_ends_everything_and_so_does_the_last_holder() {
     })
     .await;
     until("one connection", async || {
-        raw_get(broker.port, "/connections")
+        broker
+            .call("GET", "/connections", "")
             .await
             .matches("\"id\":")
             .count()

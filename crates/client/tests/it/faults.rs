@@ -226,7 +226,8 @@ async fn a_topic_that_is_deleted_is_waited_for() {
     publish(&client, "t", 1).await;
     assert_eq!(next_event(&mut events).await.seq, 1);
     let mut states = events.state();
-    delete(broker.port, "/topics/t").await;
+    let deleted = broker.call("DELETE", "/topics/t", "").await;
+    assert!(deleted.starts_with("HTTP/1.1 200"), "{deleted}");
     // It is subscribed to again, which makes it.
     within(
         "it is told",
@@ -238,20 +239,6 @@ async fn a_topic_that_is_deleted_is_waited_for() {
     assert_eq!((gap.first, gap.reason), (2, Reason::Epoch));
     publish(&client, "t", 2).await;
     assert_eq!(next_event(&mut events).await.seq, 1);
-}
-
-async fn delete(port: u16, path: &str) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
-    let mut socket = socket.expect("it listens");
-    let head = format!("DELETE {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
-    socket.write_all(head.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    socket
-        .read_to_string(&mut answer)
-        .await
-        .expect("it answers");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

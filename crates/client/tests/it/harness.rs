@@ -12,6 +12,8 @@ use serde::Serialize;
 use shardcast_client::{
     Client, Event, Gap, Item, Limits, Options, Publish, Receipt, Subscribe, Subscription,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// How long anything may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,6 +139,30 @@ impl Broker {
         (self.process, self.port) = spawn(&self.settings, &self.log);
     }
 
+    /// What it answers over HTTP, head and body.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> String {
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).await;
+        let mut socket = socket.expect("it listens");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let exchange = async {
+            socket
+                .write_all(request.as_bytes())
+                .await
+                .expect("it reads");
+            let mut answer = String::new();
+            socket
+                .read_to_string(&mut answer)
+                .await
+                .expect("it answers");
+            answer
+        };
+        within("an answer", exchange).await
+    }
+
     /// A client of it.
     pub(crate) async fn client(&self) -> Client {
         client(&self.url(), quick()).await
@@ -176,9 +202,10 @@ fn spawn(settings: &[(String, String)], log: &Arc<Mutex<String>>) -> (Child, u16
             log.push('\n');
         }
     });
-    let port = told
-        .recv_timeout(PATIENCE)
-        .expect("it says where it listens");
+    let Ok(port) = told.recv_timeout(PATIENCE) else {
+        process.kill().ok();
+        panic!("it does not say where it listens");
+    };
     (process, port)
 }
 
