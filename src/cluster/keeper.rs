@@ -157,7 +157,7 @@ impl Keeper {
             tokio::time::sleep(LOOK).await;
             self.show();
             self.make_room().await;
-            if self.is_busy.get() || !self.is_due() || self.leaves_it_to_others() {
+            if self.is_busy.get() || !self.is_due() {
                 continue;
             }
             let chance = mix(self.log.node() ^ self.parts.standing.applied.value());
@@ -171,7 +171,7 @@ impl Keeper {
                     if newest > known {
                         // Somebody else has. What was read before it is not counted again.
                         self.restart();
-                    } else if self.parts.standing.is_ready() {
+                    } else if self.parts.standing.is_ready() && !self.leaves_it_to_others() {
                         self.is_busy.set(true);
                         self.call.notify_one();
                     }

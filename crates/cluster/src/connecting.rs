@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::AHashMap;
@@ -160,11 +160,12 @@ impl Troubles {
         }
     }
 
+    fn told(&self) -> MutexGuard<'_, AHashMap<String, String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, servers: &[Server]) {
-        let mut told = self
-            .told
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut told = self.told();
         for server in servers {
             let Some(error) = &server.last_error else {
                 continue;
@@ -195,11 +196,7 @@ impl Troubles {
     }
 
     fn forget(&self) {
-        let mut told = self
-            .told
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        told.clear();
+        self.told().clear();
     }
 }
 

@@ -214,10 +214,13 @@ impl Ring {
     fn drop_oldest(&mut self, bytes_max: usize) -> u64 {
         let mut dropped = 0;
         while self.run_bytes > bytes_max {
-            let gone = if self.has_second() && !self.turn_is_oldest() {
+            let turn = self.turn();
+            let is_oldest = |(after, _): &(u64, Said)| *after <= self.left;
+            let turn_is_oldest = turn.and_then(|at| self.said.get(at)).is_some_and(is_oldest);
+            let gone = if self.has_second() && !turn_is_oldest {
                 self.drop_front()
             } else {
-                self.drop_newest()
+                self.drop_turn(turn)
             };
             if gone == 0 {
                 break;
@@ -265,22 +268,17 @@ impl Ring {
         }
     }
 
+    /// Where the oldest event stands that may be replaced, or could have been.
     fn turn(&self) -> Option<usize> {
         self.newest.as_ref()?;
         let is_turn = |(_, said): &(u64, Said)| matches!(said, Said::Newest(_) | Said::Sealed(_));
         self.said.iter().position(is_turn)
     }
 
-    /// Whether an event that may be replaced, or could have been, leaves before the oldest run.
-    fn turn_is_oldest(&self) -> bool {
-        let turn = self.turn().and_then(|at| self.said.get(at));
-        turn.is_some_and(|(after, _)| *after <= self.left)
-    }
-
-    /// Lets the oldest event that may be replaced, or could have been, fall out, if others wait beside
-    /// it. Returns how many events that were.
-    fn drop_newest(&mut self) -> u64 {
-        let turn = self.turn().filter(|_| self.events() > 1);
+    /// Lets the event whose turn stands there fall out, if others wait beside it. Returns how many events
+    /// that were.
+    fn drop_turn(&mut self, turn: Option<usize>) -> u64 {
+        let turn = turn.filter(|_| self.events() > 1);
         let said = turn.and_then(|at| self.said.remove(at));
         let (event, skipped) = match (said, &mut self.newest) {
             (Some((_, Said::Newest(place))), Some(newest)) => (newest.let_go(place), 0),
