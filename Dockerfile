@@ -6,8 +6,8 @@ WORKDIR /build
 
 # Dependencies in a layer of their own: it stays until a manifest or the lock
 # file changes. Cargo wants every target that a manifest names, also those of
-# the load generator, so each gets an empty file. The small crate of the house
-# changes rarely and is built here for good.
+# the load generator, so each gets an empty file. The other crates of the
+# house change rarely and are built here for good.
 COPY Cargo.toml Cargo.lock ./
 COPY loadgen/Cargo.toml loadgen/
 COPY crates crates

@@ -41,7 +41,7 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     ("1", "It has not; standard error says why."),
     (
         "2",
-        "The command line or a setting is wrong: a start over will not help.",
+        "The command line cannot be read, or a setting of the broker is wrong: a start over will not help.",
     ),
     ("130", "A command was ended by Ctrl-C."),
 ];

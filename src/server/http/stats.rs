@@ -198,7 +198,6 @@ fn memory(core: &Core) -> Memory {
 
 /// Since the start, deleted topics included. `offered = delivered + skipped + dropped + discarded +
 /// queued`.
-/// What was counted since the start, of deleted topics too.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Totals {
     pub(super) messages: u64,
