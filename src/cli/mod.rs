@@ -334,5 +334,15 @@ fn exit_code(result: Result<(), Failure>, gave_key: bool) -> ExitCode {
 
 /// Says why a client failed, and what to do. Nobody may be there to hear it, and that changes nothing.
 fn complain(error: &dyn std::fmt::Display) {
-    writeln!(io::stderr(), "shardcast: {error}").ok();
+    say(&mut io::stderr(), error);
+}
+
+/// Says something on a line of its own, without what would move the cursor: others have chosen some of it.
+fn say(to: &mut dyn Write, text: &dyn std::fmt::Display) {
+    writeln!(to, "shardcast: {}", harmless(&text.to_string())).ok();
+}
+
+/// Without control characters.
+fn harmless(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }

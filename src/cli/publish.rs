@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::client::ClientSettings;
 
-use super::Failure;
 use super::client::{close, connect};
 use super::message::{Command, ErrorBody, Kind, Message, ServerMessage};
+use super::{Failure, say};
 
 /// Messages that are not acked yet.
 const IN_FLIGHT_MAX: u64 = 64;
@@ -114,7 +114,7 @@ pub(super) async fn publish_lines(
         });
     }
     if (finished.is_err() || publisher.refused.is_some()) && publisher.published.messages > 0 {
-        writeln!(notices, "shardcast: {}", publisher.published.brief()).ok();
+        say(notices, &publisher.published.brief());
     }
     finished?;
     publisher.leave().await
@@ -201,7 +201,7 @@ impl<'a> Publisher<'a> {
             return Ok(());
         };
         if let Some(notice) = answer.notice() {
-            writeln!(notices, "shardcast: {notice}").ok();
+            say(notices, &notice);
             return Ok(());
         }
         match (answer.kind, answer.error) {

@@ -13,15 +13,18 @@ use uuid::Uuid;
 use crate::config::client::ClientSettings;
 use crate::pattern::{Pattern, has_wildcards};
 
-use super::Failure;
 use super::client::connect;
 use super::found::{Found, Passed};
 use super::message::{Command, ErrorBody, Kind, ServerMessage, Since, Start, Wish};
 use super::position::Positions;
+use super::{Failure, say};
 
 /// The first pause before another connection, and the longest one.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(500);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Of a message that is not understood so much is shown: enough to see whose it is.
+const SHOWN_CHARS_MAX: usize = 200;
 
 /// What to subscribe to.
 #[derive(Debug)]
@@ -86,12 +89,8 @@ pub(super) async fn subscribe(
         let slot = session.slot.take();
         let pause = slot.unwrap_or_else(|| retry_pause(failures, Uuid::new_v4().as_u128()));
         let seconds = pause.as_secs_f64();
-        let notices = &mut session.notices;
-        writeln!(
-            notices,
-            "shardcast: {failure}; trying again in {seconds:.1} s"
-        )
-        .ok();
+        let text = format_args!("{failure}; trying again in {seconds:.1} s");
+        say(session.notices, &text);
         sleep(pause).await;
     }
 }
@@ -175,7 +174,8 @@ impl Session<'_> {
         loop {
             let text = receiver.next().await?;
             let Some(message) = ServerMessage::parse(&text) else {
-                writeln!(self.notices, "shardcast: not understood: {text}").ok();
+                let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+                say(self.notices, &format_args!("not understood: {shown}"));
                 continue;
             };
             match message.kind {
@@ -195,7 +195,7 @@ impl Session<'_> {
                 return Ok(());
             };
             if let Some(lost) = self.positions.pass(topic, seq).or(lost) {
-                writeln!(self.notices, "shardcast: '{topic}': {lost} are lost").ok();
+                say(self.notices, &format_args!("'{topic}': {lost} are lost"));
             }
         }
         writeln!(self.out, "{}", text.replace(['\n', '\r'], " "))?;
@@ -205,21 +205,21 @@ impl Session<'_> {
     fn note_ack(&mut self, ack: &ServerMessage<'_>) {
         self.is_subscribed = true;
         for gap in self.found.note(ack) {
-            writeln!(self.notices, "shardcast: {gap}").ok();
+            say(self.notices, &format_args!("{gap}"));
         }
         if self.verbose {
             for (topic, Since { epoch, seq }) in ack.positions.iter().flatten() {
-                writeln!(self.notices, "shardcast: '{topic}' is at {epoch}:{seq}").ok();
+                say(self.notices, &format_args!("'{topic}' is at {epoch}:{seq}"));
             }
         }
         let (Some(topic), Some(epoch), Some(seq)) = (&ack.topic, &ack.epoch, ack.seq) else {
             return;
         };
         if let Some(gap) = self.positions.start(topic, epoch, seq, ack.recovered) {
-            writeln!(self.notices, "shardcast: '{topic}' {gap}").ok();
+            say(self.notices, &format_args!("'{topic}' {gap}"));
         }
         if self.verbose {
-            writeln!(self.notices, "shardcast: '{topic}' is at {epoch}:{seq}").ok();
+            say(self.notices, &format_args!("'{topic}' is at {epoch}:{seq}"));
         }
     }
 
@@ -229,7 +229,7 @@ impl Session<'_> {
         }
         match (message.notice(), message.error) {
             (Some(notice), _) => {
-                writeln!(self.notices, "shardcast: {notice}").ok();
+                say(self.notices, &format_args!("{notice}"));
             }
             (None, Some(ErrorBody { code, message })) => {
                 return Err(Failure::Server { code, message });

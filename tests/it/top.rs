@@ -165,6 +165,19 @@ impl OnTerminal {
         .await;
     }
 
+    /// Waits for its end. The other screen was entered and is left: what stood there before stands there again.
+    async fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("its end", async || {
+            status = self.child.try_wait().expect("it is our child");
+            status.is_some()
+        })
+        .await;
+        self.shows("\u{1b}[?1049h").await;
+        self.shows("\u{1b}[?1049l").await;
+        status.and_then(|status| status.code())
+    }
+
     fn press(&mut self, keys: &str) {
         self.keyboard
             .write_all(keys.as_bytes())
@@ -192,16 +205,17 @@ async fn on_a_terminal_it_is_a_screen_that_follows_and_leaves_no_trace() {
     terminal.press("\t");
     terminal.shows("watcher").await;
     terminal.press("q");
-    let ended = tokio::task::spawn_blocking(move || {
-        let code = terminal.child.wait().expect("it is our child").code();
-        (code, terminal.screen.lock().expect("nobody panics").clone())
-    });
-    let (code, written) = ended.await.expect("it ended");
-    assert_eq!(code, Some(0));
-    // The other screen is entered and left: what stood there before stands there again.
-    assert!(written.contains("\u{1b}[?1049h"));
-    eventually("the end of the output", async || {
-        written.contains("\u{1b}[?1049l")
-    })
-    .await;
+    assert_eq!(terminal.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_interrupt_from_outside_leaves_the_terminal_as_it_was() {
+    let broker = Broker::start(&[]);
+    broker.create_topic("orders").await;
+    let mut terminal = OnTerminal::start(&broker, 80, 24);
+    terminal.shows("orders").await;
+    let pid = i32::try_from(terminal.child.id()).ok();
+    let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert_eq!(terminal.ended().await, Some(130));
 }

@@ -298,3 +298,27 @@ async fn a_closed_pipe_ends_it() {
         matches!(ended, Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe)
     );
 }
+
+#[tokio::test]
+async fn what_a_server_says_moves_no_cursor() {
+    let server = TestServer::start(|command| {
+        let id = &command["request_id"];
+        vec![
+            Answer::Text(format!("\u{1b}[2J{}", "x".repeat(1000))),
+            Answer::Text(format!(
+                r#"{{"type":"ack","request_id":{id},"topic":"a","status":"ok","ts":"x","epoch":"9f","seq":7}}"#
+            )),
+            Answer::Text(
+                r#"{"type":"info","msg":"topic_created","topic":"\u001b]0;owned\u0007","ts":"x","epoch":"9f"}"#.to_owned(),
+            ),
+            Answer::Close(1008, "\u{1b}[2J"),
+        ]
+    })
+    .await;
+    let (_, notices, ended) = subscribe_to(&server, topics(&["a"])).await;
+    assert!(notices.contains("not understood: [2Jxxx"), "{notices:?}");
+    for line in notices.lines().chain([&*ended]) {
+        assert!(!line.contains(char::is_control), "{line:?}");
+        assert!(line.len() < 300, "{line:?}");
+    }
+}

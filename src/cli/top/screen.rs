@@ -81,6 +81,7 @@ pub(super) async fn follow(settings: &ClientSettings, wanted: Wanted) -> Result<
     let mut keys = keys();
     let mut ended = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut terminal = ratatui::try_init()?;
+    let restores = Restores;
     let done = async {
         loop {
             terminal.draw(|frame| screen.draw(frame))?;
@@ -103,8 +104,17 @@ pub(super) async fn follow(settings: &ClientSettings, wanted: Wanted) -> Result<
     };
     let done = done.await;
     looking.abort();
-    ratatui::try_restore()?;
+    drop(restores);
     done
+}
+
+/// Gives the terminal back as it was, also where whoever follows is interrupted from outside.
+struct Restores;
+
+impl Drop for Restores {
+    fn drop(&mut self) {
+        ratatui::try_restore().ok();
+    }
 }
 
 /// Looks at the broker again and again, and at once when something else is wanted.
@@ -117,26 +127,21 @@ async fn look_on(
     let mut pace = tokio::time::interval(interval);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pace.tick().await;
+    let asks = |focus: &Focus| (focus.view, focus.by.of_broker());
+    let mut asked = asks(&focus.borrow());
     loop {
-        let Focus {
-            view,
-            by,
-            is_paused,
-        } = *focus.borrow_and_update();
-        let is_due = tokio::select! {
-            _ = pace.tick(), if !is_paused => true,
-            changed = focus.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let now = *focus.borrow();
-                now.view != view || now.by.of_broker() != by.of_broker()
+        let now = *focus.borrow_and_update();
+        if asks(&now) == asked {
+            tokio::select! {
+                _ = pace.tick(), if !now.is_paused => {}
+                changed = focus.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
             }
-        };
-        if !is_due {
-            continue;
         }
         let Focus { view, by, .. } = *focus.borrow();
+        asked = (view, by.of_broker());
         let look = Look::take(&settings, view, by).await;
         if looks.send(look).await.is_err() {
             return;

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::look::{Connection, Look, Topic};
 use super::{By, View};
+use crate::cli::harmless;
 
 /// What stands in a column.
 #[derive(Debug, Clone, PartialEq)]
@@ -267,11 +268,6 @@ impl<'l> Since<'l> {
             Cell::Text(harmless(&now.id)),
         ]
     }
-}
-
-/// Others have chosen it: what would move the cursor is left out.
-fn harmless(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// How long ago `started` is, in seconds since 1970.
