@@ -221,7 +221,7 @@ test("who asks too much, or reads too little, is told", async () => {
 });
 
 test("the end is told, and what is asked then is refused", async () => {
-  const broker = await serve({ DRAIN_GRACE_MS: "700" });
+  const broker = await serve({ DRAIN_GRACE_MS: "9000" });
   await create(broker);
   const connections = await Promise.all(requests.map(() => connect(broker)));
   const streams = [

@@ -156,11 +156,14 @@ pub(super) fn unavailable(reconnect_spread: Duration) -> Answer {
     answer
 }
 
-/// The node has still to read what the others know.
+/// A node that has no connection to its log catches up within seconds of having one, or not soon.
+const NOT_LEVEL_RETRY: Duration = Duration::from_secs(1);
+
+/// The node has still to read what the others know, or cannot reach where it is kept.
 pub(super) fn not_level(text: &str) -> Answer {
     let status = StatusCode::SERVICE_UNAVAILABLE;
     let mut answer = error(status, ErrorCode::Unavailable, text);
-    add_retry_after(&mut answer, Duration::from_secs(1));
+    add_retry_after(&mut answer, NOT_LEVEL_RETRY);
     answer
 }
 

@@ -115,7 +115,7 @@ pub(super) const CALLS: &[Call] = &[
         "get",
         "/topics",
         "All topics that the key may see",
-        &[(200, "Topics")],
+        &[(200, "Topics"), (503, "Error")],
     ),
     Call::of(
         "post",
@@ -134,7 +134,12 @@ pub(super) const CALLS: &[Call] = &[
         "get",
         "/topics/{name}",
         "Describes a topic",
-        &[(200, "Topic"), (400, "Error"), (404, "Error")],
+        &[
+            (200, "Topic"),
+            (400, "Error"),
+            (404, "Error"),
+            (503, "Error"),
+        ],
     ),
     Call::of(
         "delete",
@@ -151,14 +156,24 @@ pub(super) const CALLS: &[Call] = &[
         "get",
         "/topics/{name}/subscribers",
         "Who gets a topic",
-        &[(200, "Subscribers"), (400, "Error"), (404, "Error")],
+        &[
+            (200, "Subscribers"),
+            (400, "Error"),
+            (404, "Error"),
+            (503, "Error"),
+        ],
     )
     .with(&[SORT, PAGE, AFTER]),
     Call::of(
         "get",
         "/topics/{name}/messages",
         "What a topic keeps",
-        &[(200, "Kept"), (400, "Error"), (404, "Error")],
+        &[
+            (200, "Kept"),
+            (400, "Error"),
+            (404, "Error"),
+            (503, "Error"),
+        ],
     )
     .with(&[LAST, SINCE, LIMIT]),
     Call::of(
@@ -199,19 +214,34 @@ pub(super) const CALLS: &[Call] = &[
         "delete",
         "/topics/{name}/subscribers",
         OWN_NAME,
-        &[(200, "TopicChanged"), (400, "Error"), (404, "Error")],
+        &[
+            (200, "TopicChanged"),
+            (400, "Error"),
+            (404, "Error"),
+            (503, "Error"),
+        ],
     ),
     Call::of(
         "delete",
         "/topics/{name}/messages",
         OWN_NAME,
-        &[(200, "TopicChanged"), (400, "Error"), (404, "Error")],
+        &[
+            (200, "TopicChanged"),
+            (400, "Error"),
+            (404, "Error"),
+            (503, "Error"),
+        ],
     ),
     Call::of(
         "delete",
         "/topics/{name}/events",
         OWN_NAME,
-        &[(200, "TopicChanged"), (400, "Error"), (404, "Error")],
+        &[
+            (200, "TopicChanged"),
+            (400, "Error"),
+            (404, "Error"),
+            (503, "Error"),
+        ],
     ),
     Call::of(
         "post",
