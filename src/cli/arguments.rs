@@ -8,7 +8,7 @@ use crate::config::rule::DAY_SEC;
 
 use super::key;
 use super::manual;
-use super::message::Start;
+use super::subscribe::Start;
 
 /// Columns of the short help, and where its lists of flags begin.
 const COLUMNS: usize = 80;

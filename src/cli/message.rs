@@ -1,6 +1,4 @@
-//! The wire contract as a client writes and reads it.
-
-use std::collections::BTreeMap;
+//! The wire contract as one who speaks it by hand writes and reads it: the shell.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -14,12 +12,6 @@ pub(super) enum Command<'a> {
         topic: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         last_n: Option<u64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        since: Option<&'a Since>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        positions: Option<Asked>,
-        #[serde(flatten)]
-        wish: Wish,
         request_id: &'a str,
     },
     Unsubscribe {
@@ -42,25 +34,6 @@ impl Command<'_> {
     }
 }
 
-/// Which events of a topic are wanted; all, where it says nothing.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(super) struct Wish {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) policy: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) max_rate: Option<u16>,
-}
-
-/// What is asked about the positions of a pattern's topics.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Asked {
-    /// To be told them.
-    Told(bool),
-    /// To go on behind these.
-    After(BTreeMap<String, Since>),
-}
-
 /// A message to publish, under an id of its own.
 #[derive(Debug, Serialize)]
 pub(super) struct Message {
@@ -69,20 +42,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// The payload is `text` as it stands where that is JSON, and otherwise a JSON string of it.
-    pub(super) fn new(text: &str) -> Self {
-        Self::json(text).unwrap_or_else(|_| {
-            let payload = to_raw_value(text).expect("a string always serializes");
-            Self::with(payload)
-        })
-    }
-
-    /// The payload is `text` as it stands, which must be JSON.
-    pub(super) fn json(text: &str) -> Result<Self, serde_json::Error> {
-        RawValue::from_string(text.to_owned()).map(Self::with)
-    }
-
-    fn with(payload: Box<RawValue>) -> Self {
+    pub(super) fn new(payload: Box<RawValue>) -> Self {
         Self {
             id: Uuid::new_v4().to_string(),
             payload,
@@ -90,44 +50,14 @@ impl Message {
     }
 }
 
-/// The event after which a subscription starts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) struct Since {
-    pub(super) epoch: String,
-    pub(super) seq: u64,
+/// The payload that a text is: as it stands where that is JSON, and otherwise a JSON string of it.
+pub(super) fn payload(text: &str) -> Box<RawValue> {
+    json(text).unwrap_or_else(|_| to_raw_value(text).expect("a string always serializes"))
 }
 
-/// Where a topic, or each of them, starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Start {
-    pub(super) topic: Option<String>,
-    pub(super) since: Since,
-}
-
-impl Start {
-    /// `TOPIC=EPOCH:SEQ`, or `EPOCH:SEQ` for every topic. An epoch has no equals sign, a topic may.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (topic, since) = match text.rsplit_once('=') {
-            Some((topic, since)) => (Some(topic.to_owned()), since),
-            None => (None, text),
-        };
-        let since = Since::parse(since)?;
-        Ok(Self { topic, since })
-    }
-}
-
-impl Since {
-    /// `EPOCH:SEQ`.
-    fn parse(text: &str) -> Result<Self, String> {
-        let (epoch, seq) = text
-            .rsplit_once(':')
-            .ok_or("expected EPOCH:SEQ or TOPIC=EPOCH:SEQ")?;
-        let seq = seq.parse().map_err(|_| "SEQ must be a whole number")?;
-        Ok(Self {
-            epoch: epoch.to_owned(),
-            seq,
-        })
-    }
+/// The payload that a text is as it stands, which must be JSON.
+pub(super) fn json(text: &str) -> Result<Box<RawValue>, serde_json::Error> {
+    RawValue::from_string(text.to_owned())
 }
 
 /// What a server sends; which fields there are depends on the kind.
@@ -142,13 +72,8 @@ pub(super) struct ServerMessage<'a> {
     pub(super) error: Option<ErrorBody>,
     pub(super) msg: Option<String>,
     pub(super) status: Option<String>,
-    pub(super) epoch: Option<String>,
     pub(super) seq: Option<u64>,
-    pub(super) recovered: Option<bool>,
     pub(super) matched: Option<u64>,
-    pub(super) positions: Option<BTreeMap<String, Since>>,
-    pub(super) lost: Option<Vec<String>>,
-    pub(super) retry_after_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -207,7 +132,7 @@ mod tests {
     fn publish(text: &str) -> String {
         let command = Command::Publish {
             topic: "t",
-            message: Message::new(text),
+            message: Message::new(payload(text)),
             request_id: "1",
         };
         let json = command.to_json();
@@ -230,53 +155,24 @@ mod tests {
 
     #[test]
     fn commands_look_as_in_the_contract() {
-        let since = Since::parse("9f:3c:41").expect("a position");
         let command = Command::Subscribe {
             topic: "a\"b",
-            last_n: None,
-            since: Some(&since),
-            positions: None,
-            wish: Wish::default(),
-            request_id: "7",
-        };
-        assert_eq!(
-            command.to_json(),
-            r#"{"type":"subscribe","topic":"a\"b","since":{"epoch":"9f:3c","seq":41},"request_id":"7"}"#
-        );
-        let command = Command::Subscribe {
-            topic: "a",
             last_n: Some(2),
-            since: None,
-            positions: Some(Asked::Told(true)),
-            wish: Wish {
-                policy: Some("latest"),
-                max_rate: Some(5),
-            },
             request_id: "7",
         };
         assert_eq!(
             command.to_json(),
-            r#"{"type":"subscribe","topic":"a","last_n":2,"positions":true,"policy":"latest","max_rate":5,"request_id":"7"}"#
+            r#"{"type":"subscribe","topic":"a\"b","last_n":2,"request_id":"7"}"#
         );
         assert_eq!(
             Command::Ping { request_id: "8" }.to_json(),
             r#"{"type":"ping","request_id":"8"}"#
         );
-        assert!(Since::parse("41").is_err() && Since::parse("e:x").is_err());
-    }
-
-    #[test]
-    fn a_start_is_of_one_topic_or_of_all() {
-        let start = |text: &str| Start::parse(text).expect("a start");
-        assert_eq!(start("9f:41").topic, None);
-        assert_eq!(start("a=b=9f:41").topic.as_deref(), Some("a=b"));
-        assert_eq!(start("a=9f:41").since, start("9f:41").since);
-        assert!(Start::parse("a=41").is_err() && Start::parse("a=9f:x").is_err());
     }
 
     #[test]
     fn every_message_has_an_id_of_its_own() {
-        let (first, second) = (Message::new("1").id, Message::new("1").id);
+        let (first, second) = (Message::new(payload("1")).id, Message::new(payload("1")).id);
         assert_ne!(first, second);
         assert_eq!(
             Uuid::parse_str(&first).map(|id| id.get_version_num()),

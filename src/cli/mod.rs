@@ -1,11 +1,13 @@
 //! The command line: the broker's flags, and the subcommands that are clients of a broker.
 //!
 //! A client speaks the wire contract and nothing else: it shares no code with the broker, so what works here works for
-//! every other client. `key` is no client: it makes what the broker reads; nor are `man` and
+//! every other client. `sub` and `pub` are the client for Rust, [`shardcast_client`]; `shell` speaks by hand on one of
+//! its connections. `key` is no client: it makes what the broker reads; nor are `man` and
 //! `completions`. Standard output carries data only, for pipes; what is said to a person goes to standard
 //! error.
 
 use std::io::{self, IsTerminal, Read, Write};
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,9 +22,7 @@ use tokio::sync::oneshot;
 use crate::config::client::{ClientSettings, history_file, load_trust, local_url};
 use crate::config::process_env;
 use crate::config::rule::SettingError;
-use crate::pattern::PatternError;
 
-use self::message::Wish;
 use self::publish::{Format, MESSAGE_BYTES_MAX};
 use self::rest::RestError;
 use self::subscribe::Subscription;
@@ -30,12 +30,10 @@ use self::top::{View, Wanted};
 
 mod arguments;
 mod client;
-mod found;
 mod health;
 mod key;
 mod manual;
 mod message;
-mod position;
 mod publish;
 mod rest;
 mod shell;
@@ -59,8 +57,8 @@ enum Failure {
     Link(#[from] LinkError),
     #[error(transparent)]
     Rest(#[from] RestError),
-    #[error("{code}: {message}")]
-    Server { code: String, message: String },
+    #[error("{}", told(.0))]
+    Client(#[from] shardcast_client::Error),
     #[error("{0} of the commands failed")]
     Commands(u64),
     #[error("no answer from the server for {0} s")]
@@ -77,8 +75,6 @@ enum Failure {
     },
     #[error("--since names '{0}', which is not subscribed to")]
     Start(String),
-    #[error("'{0}' is no pattern: {1}")]
-    Pattern(String, PatternError),
     #[error("there is nothing left to subscribe to")]
     Deleted,
     #[error("interrupted")]
@@ -100,11 +96,20 @@ enum Failure {
     Output(#[from] io::Error),
 }
 
+/// What the client says of itself needs no code in front.
+fn told(error: &shardcast_client::Error) -> String {
+    if error.is_own() {
+        error.message.clone()
+    } else {
+        error.to_string()
+    }
+}
+
 impl Failure {
     /// What a person can do about it here, where the server's own words do not say.
     fn advice(&self, gave_key: bool) -> Option<&'static str> {
         let code = match self {
-            Self::Server { code, .. } => code.as_str(),
+            Self::Client(error) => &*error.code,
             Self::Link(error) if error.is_about_the_key() => "UNAUTHORIZED",
             _ => return None,
         };
@@ -172,10 +177,8 @@ fn run_sub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> R
             .flatten()
             .cloned()
             .collect(),
-        policy: Wish {
-            policy: args.get_flag("latest").then_some("latest"),
-            max_rate: args.get_one("max-rate").copied(),
-        },
+        latest: args.get_flag("latest"),
+        max_rate: args.get_one("max-rate").copied().and_then(NonZeroU16::new),
         reconnect: args.get_flag("reconnect"),
         verbose: args.get_flag("verbose"),
     };
@@ -217,15 +220,14 @@ fn run_pub(args: &ArgMatches, settings: &ClientSettings, runtime: &Runtime) -> R
     if payload.or(file).is_none() && io::stdin().is_terminal() {
         return Err(Failure::NoPayload);
     }
-    let mut notices = io::stderr();
     let file = file.map(read_file).transpose()?;
     let one = payload.filter(|payload| *payload != "-").map(str::as_bytes);
     let published = runtime.block_on(async {
         if let Some(payload) = file.as_deref().or(one) {
-            publish::publish_one(settings, topic, payload, format, &mut notices).await
+            publish::publish_one(settings, topic, payload, format).await
         } else {
             let lines = tokio::io::BufReader::new(tokio::io::stdin());
-            publish::publish_lines(settings, topic, lines, format, &mut notices).await
+            publish::publish_lines(settings, topic, lines, format, &mut io::stderr()).await
         }
     })?;
     if args.get_flag("verbose") {

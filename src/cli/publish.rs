@@ -5,20 +5,26 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use shardcast_client::link::{LinkReceiver, LinkSender};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use serde_json::value::RawValue;
+use shardcast_client::{Client, Error, Limits, Options, Publish, Receipt};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::time::{sleep, timeout};
 
 use crate::config::client::ClientSettings;
 
-use super::client::{close, connect};
-use super::message::{Command, ErrorBody, Kind, Message, ServerMessage};
+use super::client::{FRAME_BYTES_MAX, options};
+use super::message::{json, payload};
 use super::{Failure, say};
 
-/// Messages that are not acked yet.
-const IN_FLIGHT_MAX: u64 = 64;
+/// Messages that are not acked yet, and their bytes: with that many nothing more is read.
+const IN_FLIGHT_MAX: usize = 64;
+const IN_FLIGHT_BYTES_MAX: usize = 8 << 20;
 
 /// How long a server may owe an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,15 +42,15 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The message that some bytes are, or what is wrong with them.
-    fn message(self, bytes: &[u8]) -> Result<Message, String> {
+    /// The payload that some bytes are, or what is wrong with them.
+    fn payload(self, bytes: &[u8]) -> Result<Box<RawValue>, String> {
         if bytes.len() as u64 > MESSAGE_BYTES_MAX {
             return Err(format!("longer than {MESSAGE_BYTES_MAX} bytes"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
         match self {
-            Self::JsonOrText => Ok(Message::new(text)),
-            Self::Json => Message::json(text).map_err(|error| format!("not JSON: {error}")),
+            Self::JsonOrText => Ok(payload(text)),
+            Self::Json => json(text).map_err(|error| format!("not JSON: {error}")),
         }
     }
 }
@@ -61,14 +67,13 @@ pub(super) struct Published {
 pub(super) async fn publish_one(
     settings: &ClientSettings,
     topic: &str,
-    payload: &[u8],
+    bytes: &[u8],
     format: Format,
-    notices: &mut dyn Write,
 ) -> Result<Published, Failure> {
-    let message = format.message(payload).map_err(Failure::Payload)?;
+    let payload = format.payload(bytes).map_err(Failure::Payload)?;
     let mut publisher = Publisher::connect(settings, topic).await?;
-    publisher.publish(message).await?;
-    publisher.finish(notices).await?;
+    publisher.publish(payload);
+    publisher.finish().await?;
     publisher.leave().await
 }
 
@@ -86,12 +91,12 @@ pub(super) async fn publish_lines(
     let mut wrong = None;
     while publisher.refused.is_none() {
         tokio::select! {
-            read = read_line(&mut lines, &mut line), if publisher.in_flight < IN_FLIGHT_MAX => {
+            read = read_line(&mut lines, &mut line), if publisher.has_room() => {
                 if !read.map_err(Failure::Input)? {
                     break;
                 }
-                match format.message(&line) {
-                    Ok(message) => publisher.publish(message).await?,
+                match format.payload(&line) {
+                    Ok(payload) => publisher.publish(payload),
                     Err(why) => {
                         wrong = Some(why);
                         break;
@@ -99,11 +104,12 @@ pub(super) async fn publish_lines(
                 }
                 line.clear();
             },
-            answer = publisher.receiver.next() => publisher.note(&answer?, notices)?,
-            () = sleep(ANSWER_TIMEOUT), if publisher.in_flight > 0 => break, // The end is where that is reported.
+            Some(answered) = publisher.in_flight.next() => publisher.note(answered),
+            // The end is where that is reported.
+            () = sleep(ANSWER_TIMEOUT), if !publisher.in_flight.is_empty() => break,
         }
     }
-    let finished = publisher.finish(notices).await;
+    let finished = publisher.finish().await;
     if let (Ok(()), Some(why)) = (&finished, wrong) {
         let (line, so_far) = (publisher.sent + 1, publisher.published.brief());
         publisher.leave().await?;
@@ -137,89 +143,91 @@ async fn read_line(
     Ok(read > 0 || !line.is_empty())
 }
 
+/// How long a message was, and what became of it.
+type Answered = (usize, Result<Receipt, Error>);
+
 /// A connection, and what is still to be answered on it.
-#[derive(Debug)]
-struct Publisher<'a> {
-    topic: &'a str,
-    sender: LinkSender,
-    receiver: LinkReceiver,
+struct Publisher {
+    client: Client,
+    topic: Arc<str>,
     sent: u64,
-    in_flight: u64,
+    in_flight: FuturesUnordered<BoxFuture<'static, Answered>>,
+    in_flight_bytes: usize,
     published: Published,
-    refused: Option<ErrorBody>,
+    refused: Option<Error>,
 }
 
-impl<'a> Publisher<'a> {
-    async fn connect(settings: &ClientSettings, topic: &'a str) -> Result<Self, Failure> {
-        let (sender, receiver) = connect(settings).await?;
-        let published = Published::default();
+impl Publisher {
+    async fn connect(settings: &ClientSettings, topic: &str) -> Result<Self, Failure> {
+        let options = options(settings, false);
+        let client = Client::connect(Options {
+            limits: Limits {
+                in_flight_max: IN_FLIGHT_MAX,
+                // All that is in flight, and one more of the longest: what is published never waits for room.
+                publish_queue_bytes_max: IN_FLIGHT_BYTES_MAX + FRAME_BYTES_MAX,
+                // What the broker takes is for it to say.
+                message_bytes_max: FRAME_BYTES_MAX,
+                ..options.limits
+            },
+            ..options
+        });
         Ok(Self {
-            topic,
-            sender,
-            receiver,
+            client: client.await?,
+            topic: topic.into(),
             sent: 0,
-            in_flight: 0,
-            published,
+            in_flight: FuturesUnordered::new(),
+            in_flight_bytes: 0,
+            published: Published::default(),
             refused: None,
         })
     }
 
-    /// Fewer messages are in flight than the connection queues, so this does not wait for the server.
-    async fn publish(&mut self, message: Message) -> Result<(), Failure> {
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    /// Those that wait are begun in the order in which they come here.
+    fn publish(&mut self, payload: Box<RawValue>) {
+        let bytes = payload.get().len();
+        let (client, topic) = (self.client.clone(), Arc::clone(&self.topic));
         self.sent += 1;
-        self.in_flight += 1;
-        let request_id = self.sent.to_string();
-        let command = Command::Publish {
-            topic: self.topic,
-            message,
-            request_id: &request_id,
-        };
-        Ok(self.sender.send(command.to_json()).await?)
+        self.in_flight_bytes += bytes;
+        self.in_flight.push(Box::pin(async move {
+            let how = Publish {
+                id: None,
+                once: false,
+            };
+            (bytes, client.publish(&topic, &payload, how).await)
+        }));
     }
 
     /// Waits for every answer that is still owed.
-    async fn finish(&mut self, notices: &mut dyn Write) -> Result<(), Failure> {
-        while self.in_flight > 0 {
-            let answer = timeout(ANSWER_TIMEOUT, self.receiver.next()).await;
-            let answer = answer.map_err(|_| Failure::NoAnswer(ANSWER_TIMEOUT.as_secs()))?;
-            self.note(&answer?, notices)?;
+    async fn finish(&mut self) -> Result<(), Failure> {
+        while !self.in_flight.is_empty() {
+            let answered = timeout(ANSWER_TIMEOUT, self.in_flight.next()).await;
+            let answered = answered.map_err(|_| Failure::NoAnswer(ANSWER_TIMEOUT.as_secs()))?;
+            answered
+                .into_iter()
+                .for_each(|answered| self.note(answered));
         }
         Ok(())
     }
 
     /// Takes leave of the server. What it has refused is an error.
     async fn leave(self) -> Result<Published, Failure> {
-        close(self.sender, self.receiver).await;
-        match self.refused {
-            None => Ok(self.published),
-            Some(ErrorBody { code, message }) => Err(Failure::Server { code, message }),
-        }
+        self.client.close().await;
+        self.refused
+            .map_or(Ok(self.published), |error| Err(error.into()))
     }
 
-    fn note(&mut self, answer: &str, notices: &mut dyn Write) -> Result<(), Failure> {
-        let Some(answer) = ServerMessage::parse(answer) else {
-            return Ok(());
-        };
-        if let Some(notice) = answer.notice() {
-            say(notices, &notice);
-            return Ok(());
-        }
-        match (answer.kind, answer.error) {
-            (Kind::Ack, _) => {
-                self.in_flight = self.in_flight.saturating_sub(1);
-                self.published.count(answer.seq);
-            }
-            (Kind::Error, Some(error)) if answer.request_id.is_some() => {
-                self.in_flight = self.in_flight.saturating_sub(1);
+    fn note(&mut self, (bytes, answer): Answered) {
+        self.in_flight_bytes -= bytes;
+        match answer {
+            Ok(receipt) => self.published.count(receipt.seq),
+            Err(error) => {
                 self.refused.get_or_insert(error);
             }
-            // It answers no command, so it is about the connection: nothing that is owed may ever come.
-            (Kind::Error, Some(ErrorBody { code, message })) => {
-                return Err(Failure::Server { code, message });
-            }
-            _ => {}
         }
-        Ok(())
     }
 }
 
@@ -234,10 +242,10 @@ impl Published {
         }
     }
 
-    fn count(&mut self, seq: Option<u64>) {
+    fn count(&mut self, seq: u64) {
         self.messages += 1;
-        self.first_seq = self.first_seq.or(seq);
-        self.last_seq = seq.or(self.last_seq);
+        self.first_seq = Some(self.first_seq.map_or(seq, |first| first.min(seq)));
+        self.last_seq = self.last_seq.max(Some(seq));
     }
 }
 
@@ -294,15 +302,9 @@ mod tests {
     #[tokio::test]
     async fn one_message_is_published_and_acked() {
         let server = TestServer::start(contract()).await;
-        let published = publish_one(
-            &server.settings(),
-            "t",
-            b"hello",
-            Format::JsonOrText,
-            &mut Vec::new(),
-        )
-        .await
-        .expect("acked");
+        let published = publish_one(&server.settings(), "t", b"hello", Format::JsonOrText)
+            .await
+            .expect("acked");
         assert_eq!(published.to_string(), "published 1 message, seq 1");
         assert_eq!(server.commands()[0]["message"]["payload"], "hello");
         assert_eq!(
@@ -356,7 +358,7 @@ mod tests {
     #[tokio::test]
     async fn no_more_than_the_limit_is_in_flight() {
         // Acks come only when the limit is reached: one more in flight, or one less, and the numbers differ.
-        let mut waiting = Vec::new();
+        let (mut waiting, mut seq) = (Vec::new(), 0);
         let server = TestServer::start(move |command| {
             waiting.push(command["request_id"].clone());
             if waiting.len() < 64 {
@@ -364,13 +366,16 @@ mod tests {
             }
             waiting
                 .drain(..)
-                .map(|id| Answer::Text(format!(r#"{{"type":"ack","request_id":{id}}}"#)))
+                .map(|id| {
+                    seq += 1;
+                    Answer::Text(format!(r#"{{"type":"ack","request_id":{id},"seq":{seq}}}"#))
+                })
                 .collect()
         })
         .await;
         assert_eq!(
             publish(&server, "t", &"1\n".repeat(640)).await.as_deref(),
-            Ok("published 640 messages")
+            Ok("published 640 messages, seq from 1 to 640")
         );
     }
 
@@ -385,7 +390,13 @@ mod tests {
     async fn an_error_about_the_connection_ends_it() {
         let unauthorized =
             r#"{"type":"error","error":{"code":"UNAUTHORIZED","message":"no key"},"ts":"x"}"#;
-        let server = TestServer::start(|_| vec![Answer::Text(unauthorized.to_owned())]).await;
+        let server = TestServer::start(|_| {
+            vec![
+                Answer::Text(unauthorized.to_owned()),
+                Answer::Close(1008, ""),
+            ]
+        })
+        .await;
         assert_eq!(
             publish(&server, "t", "1").await.expect_err("no key"),
             "UNAUTHORIZED: no key"

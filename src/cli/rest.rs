@@ -8,7 +8,6 @@ use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
 use shardcast_client::tls::{Transport, Trust, connect};
 use shardcast_client::url::{ServerUrl, UrlError};
 use tokio::time::timeout;
@@ -94,39 +93,4 @@ async fn exchange(
     let status = response.status();
     let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
     Ok((status, body.collect().await?.to_bytes()))
-}
-
-/// Code and text of an error of the broker, in either of the two forms that the contract has.
-pub(super) fn fault(status: StatusCode, body: &[u8]) -> (String, String) {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let error = &body["error"];
-    let code = text(&body["code"]).or_else(|| text(&error["code"]));
-    let message = text(error).or_else(|| text(&error["message"]));
-    (
-        code.unwrap_or_else(|| format!("HTTP {}", status.as_u16())),
-        message.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason").to_owned()),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_forms_of_an_error_are_understood_and_foreign_ones_too() {
-        let fault = |body: &str| {
-            let (code, message) = fault(StatusCode::CONFLICT, body.as_bytes());
-            format!("{code}: {message}")
-        };
-        assert_eq!(
-            fault(r#"{"error":"topic already exists","code":"TOPIC_EXISTS"}"#),
-            "TOPIC_EXISTS: topic already exists"
-        );
-        assert_eq!(
-            fault(r#"{"error":{"code":"INVALID_API_KEY","message":"Invalid"}}"#),
-            "INVALID_API_KEY: Invalid"
-        );
-        assert_eq!(fault("<html>"), "HTTP 409: Conflict");
-    }
 }

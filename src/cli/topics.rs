@@ -3,12 +3,13 @@
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shardcast_client::Error;
 use shardcast_client::url::{ServerUrl, percent_encode};
 
 use crate::config::client::ClientSettings;
 
 use super::Failure;
-use super::rest::{Call, RestError, fault};
+use super::rest::{Call, RestError};
 
 /// Each topic as the broker describes it: one JSON object.
 pub(super) async fn list(settings: &ClientSettings) -> Result<Vec<String>, Failure> {
@@ -63,6 +64,6 @@ pub(super) async fn call(
     if matches!(status, StatusCode::OK | StatusCode::CREATED) {
         return Ok(body.to_vec());
     }
-    let (code, message) = fault(status, &body);
-    Err(Failure::Server { code, message })
+    let authority = url.authority();
+    Err(Error::of_http(&body).map_or(RestError::Unwell(authority, status).into(), Failure::Client))
 }

@@ -1,10 +1,10 @@
 //! The client: keeps a connection, and what outlives one: subscriptions and messages on their way.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -13,9 +13,10 @@ use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::event::Receipt;
 use crate::followed::Followed;
-use crate::options::{Limits, Options};
-use crate::outbox::{Entry, Outbox};
+use crate::options::Options;
+use crate::outbox::Entry;
 use crate::pattern::check_name;
+use crate::shared::{Ask, Shared};
 use crate::subscription::{Subscribe, Subscription};
 use crate::supervisor::Supervisor;
 use crate::url::ServerUrl;
@@ -29,7 +30,7 @@ pub enum ClientState {
     Open,
     /// For the moment of the next attempt.
     Waiting,
-    /// Given up, because the key was refused.
+    /// Given up: the key was refused, or no other connection is to be made.
     Failed,
     /// By [`Client::close`].
     Closed,
@@ -52,94 +53,6 @@ impl Default for Publish {
             id: None,
             once: true,
         }
-    }
-}
-
-/// What callers ask of the connection.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    Subscribe(Arc<Followed>),
-    Unsubscribe(Arc<Followed>, oneshot::Sender<()>),
-    Ping(oneshot::Sender<()>),
-}
-
-/// What callers and the connection both work on.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) outbox: Outbox,
-    /// In the order in which they were made.
-    pub(crate) subscriptions: Vec<Arc<Followed>>,
-    /// Only while there is a connection: a new one asks for all subscriptions by itself.
-    pub(crate) asks: Vec<Ask>,
-    pub(crate) is_open: bool,
-    pub(crate) error: Option<Error>,
-    pub(crate) last_loss: String,
-}
-
-/// See [`State`].
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
-    state: Mutex<State>,
-    /// There is something to do for the connection.
-    pub(crate) work: Notify,
-    /// There may be room for a message.
-    pub(crate) has_room: Notify,
-    pub(crate) is_closing: watch::Sender<bool>,
-    moved: watch::Sender<ClientState>,
-}
-
-impl Shared {
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the connection look again.
-    pub(crate) fn wake(&self) {
-        self.work.notify_one();
-    }
-
-    pub(crate) fn forget(&self, followed: &Arc<Followed>) {
-        let mut state = self.state();
-        let is_other = |of: &Arc<Followed>| !Arc::ptr_eq(of, followed);
-        state.subscriptions.retain(is_other);
-    }
-
-    /// Takes a subscription away. What it gives ends when the broker knows it.
-    pub(crate) fn leave(&self, followed: &Arc<Followed>) -> oneshot::Receiver<()> {
-        self.forget(followed);
-        let (done, answer) = oneshot::channel();
-        let mut state = self.state();
-        if state.is_open {
-            state
-                .asks
-                .push(Ask::Unsubscribe(Arc::clone(followed), done));
-        }
-        drop(state);
-        self.wake();
-        answer
-    }
-
-    pub(crate) fn move_to(&self, state: ClientState) {
-        self.moved.send_if_modified(|before| {
-            let moves = *before != state;
-            *before = state;
-            moves
-        });
-    }
-
-    pub(crate) fn end_all(&self, error: &Error, told: Option<&Error>) {
-        let mut state = self.state();
-        state.error = Some(error.clone());
-        state.outbox.close(error);
-        state.asks.clear();
-        let over = std::mem::take(&mut state.subscriptions);
-        drop(state);
-        for followed in over {
-            followed.end(told.cloned());
-        }
-        self.has_room.notify_waiters();
     }
 }
 
@@ -177,21 +90,7 @@ impl Client {
             url = url.with_query("client_id", client_id);
         }
         let credentials = Credentials::of(&options)?;
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                outbox: Outbox::new(&options.limits),
-                subscriptions: Vec::new(),
-                asks: Vec::new(),
-                is_open: false,
-                error: None,
-                last_loss: "nothing has been tried".to_owned(),
-            }),
-            limits: options.limits,
-            work: Notify::new(),
-            has_room: Notify::new(),
-            is_closing: watch::Sender::new(false),
-            moved: watch::Sender::new(ClientState::Connecting),
-        });
+        let shared = Arc::new(Shared::new(&options));
         let supervisor = Supervisor::new(Arc::clone(&shared), url, options.trust, credentials);
         let client = Self {
             handle: Arc::new(Handle {

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::backoff::Backoff;
-use crate::client::{Ask, Shared, State};
 use crate::command;
 use crate::error::Error;
 use crate::followed::Followed;
+use crate::shared::{Ask, Shared, State};
 use crate::subscription::SubscriptionState;
 
 /// How long an acked subscription may show nothing of a replay before what is missing is taken for lost.
@@ -207,7 +207,8 @@ impl<'a> Conversation<'a> {
         self.hold(retry_after);
     }
 
-    fn hold(&mut self, pause: Duration) {
+    /// Sends nothing for a while.
+    pub(crate) fn hold(&mut self, pause: Duration) {
         self.not_before = Instant::now() + pause;
         self.after(pause, Later::GoOn);
     }

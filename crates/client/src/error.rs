@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::frame::Body;
+
 /// A refusal of the broker, or of the client itself.
 ///
 /// The codes of the broker are those of its protocol, such as `TOPIC_NOT_FOUND`. The client's own:
@@ -10,7 +12,7 @@ use std::time::Duration;
 /// | code | |
 /// |---|---|
 /// | `QUEUE_FULL` | no connection, and too much waits for one |
-/// | `CONNECTION_LOST` | a publish without `once`: nobody knows whether it happened |
+/// | `CONNECTION_LOST` | a publish without `once`: nobody knows whether it happened; or none is made again |
 /// | `MESSAGE_TOO_LARGE` | longer than `message_bytes_max`, or than the broker takes |
 /// | `TIMEOUT` | no connection within `open_timeout`; the message says what the last attempt met |
 /// | `CLOSED` | the client was closed |
@@ -33,6 +35,25 @@ impl Error {
             message: message.into(),
             retry_after: None,
         }
+    }
+
+    /// What the broker says in the body of a refusal over HTTP. None if it is not the broker's.
+    #[must_use]
+    pub fn of_http(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok().map(Body::error)
+    }
+
+    /// Whether it is of the client itself, and not the broker's.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        let own = [
+            "QUEUE_FULL",
+            "CONNECTION_LOST",
+            "TIMEOUT",
+            "CLOSED",
+            "BAD_URL",
+        ];
+        own.contains(&&*self.code)
     }
 
     /// Whether it says that the key or token is wrong, or missing.

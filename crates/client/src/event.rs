@@ -64,6 +64,8 @@ pub struct Event {
     pub ts: String,
     /// Events that this one stands for, where a policy was asked for.
     pub skipped: u64,
+    /// All of it as the broker sent it, where [`Subscribe::keep_text`](crate::Subscribe::keep_text) asks for that.
+    pub text: Option<Box<str>>,
 }
 
 impl Event {

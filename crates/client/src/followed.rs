@@ -1,7 +1,7 @@
 //! What becomes of a subscription, whatever happens to the connections below.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use serde_json::value::RawValue;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::command::{self, Past};
 use crate::error::Error;
-use crate::event::{Event, Item};
+use crate::event::{Event, Item, Position};
 use crate::frame::Frame;
 use crate::inbox::Inbox;
 use crate::options::Limits;
@@ -95,35 +95,34 @@ impl Followed {
         command::subscribe(&self.name, &self.wish, &past)
     }
 
-    /// The broker has acked it.
-    pub(crate) fn acked(&self, ack: &Frame<'_>) {
+    /// The broker has acked it. Returns where it says that each topic is.
+    pub(crate) fn acked(&self, ack: &Frame<'_>) -> BTreeMap<Arc<str>, Position> {
         let is_resumed = self.has_position();
-        let mut course = self.course();
-        let nothing = BTreeMap::new();
         let lost = ack.lost.iter().flatten().map(|topic| &**topic);
-        let lost: HashSet<&str> = lost.collect();
-        if self.is_pattern() {
-            let positions = ack.positions.as_ref().unwrap_or(&nothing);
-            if is_resumed {
-                let told = positions.keys().map(|topic| &**topic).collect();
-                course.tracker.resumed_without_positions(&told, &lost);
-            }
-            for (topic, at) in positions {
-                let gap = course.tracker.subscribed(Ack {
-                    topic,
-                    epoch: &at.epoch,
-                    newest: at.seq,
-                    is_recovered: !lost.contains(&**topic),
-                    is_resumed,
-                });
-                course.inbox.put_gap(gap);
-            }
+        let mut lost: HashSet<&str> = lost.collect();
+        let positions = if self.is_pattern() {
+            let all = ack.positions.iter().flatten();
+            all.map(|(topic, at)| (Arc::from(&**topic), at.position()))
+                .collect()
         } else {
+            if ack.recovered == Some(false) {
+                lost.insert(&self.name);
+            }
+            let epoch = ack.epoch.as_deref().unwrap_or_default().into();
+            let seq = ack.seq.unwrap_or_default();
+            BTreeMap::from([(Arc::from(&*self.name), Position { epoch, seq })])
+        };
+        let mut course = self.course();
+        if self.is_pattern() && is_resumed {
+            let told = positions.keys().map(|topic| &**topic).collect();
+            course.tracker.resumed_without_positions(&told, &lost);
+        }
+        for (topic, at) in &positions {
             let gap = course.tracker.subscribed(Ack {
-                topic: &self.name,
-                epoch: ack.epoch.as_deref().unwrap_or_default(),
-                newest: ack.seq.unwrap_or_default(),
-                is_recovered: ack.recovered != Some(false),
+                topic,
+                epoch: &at.epoch,
+                newest: at.seq,
+                is_recovered: !lost.contains(&**topic),
                 is_resumed,
             });
             course.inbox.put_gap(gap);
@@ -132,6 +131,7 @@ impl Followed {
         drop(course);
         self.wake();
         self.move_to(SubscriptionState::Live);
+        positions
     }
 
     /// The broker does not take it. True if it is worth asking again later: it was live before, and may be again.
@@ -140,7 +140,8 @@ impl Followed {
             &*error.code,
             "TOPIC_NOT_FOUND" | "LIMIT_EXCEEDED" | "INTERNAL"
         );
-        if may_be_again && self.course().was_live {
+        // A node of a cluster without its log cannot say whether there is such a topic.
+        if error.code == "UNAVAILABLE" || (may_be_again && self.course().was_live) {
             self.move_to(SubscriptionState::Waiting);
             return true;
         }
@@ -148,8 +149,8 @@ impl Followed {
         false
     }
 
-    /// An event of the wire, of a topic that this stands for, in so many bytes. None if it is not one.
-    pub(crate) fn receive(&self, frame: &Frame<'_>, bytes: usize) -> Option<()> {
+    /// An event of the wire, `text`, of a topic that this stands for. None if it is not one.
+    pub(crate) fn receive(&self, frame: &Frame<'_>, text: &str) -> Option<()> {
         let (topic, seq) = (frame.topic.as_deref()?, frame.seq?);
         let message = frame.message.as_ref()?;
         let mut course = self.course();
@@ -166,8 +167,10 @@ impl Followed {
             epoch: new.epoch,
             ts: frame.ts.as_deref().unwrap_or_default().to_owned(),
             skipped: frame.skipped,
+            text: self.wish.keep_text.then(|| text.into()),
         };
-        course.inbox.put(Item::Event(event), bytes);
+        let copies = 1 + usize::from(self.wish.keep_text);
+        course.inbox.put(Item::Event(event), copies * text.len());
         drop(course);
         self.wake();
         Some(())
@@ -182,14 +185,16 @@ impl Followed {
         self.wake();
     }
 
-    /// True if it has to be asked for again.
-    pub(crate) fn topic_deleted(&self, topic: &str) -> bool {
+    /// Whether it has to be asked for again, goes on, or has ended with its topic.
+    pub(crate) fn topic_deleted(&self, topic: &str) -> SubscriptionState {
         if self.is_pattern() {
             self.course().tracker.forget(topic);
-            return false;
+        } else if self.wish.until_deleted {
+            self.end(None);
+        } else {
+            self.move_to(SubscriptionState::Waiting);
         }
-        self.move_to(SubscriptionState::Waiting);
-        true
+        self.state()
     }
 
     /// Whether an ack has said that something is missing.

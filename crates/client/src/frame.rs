@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::event::Position;
 
 /// A server that wants to be left alone for longer is asked again then. Without a bound its number could be
 /// one with which no clock can be wound.
@@ -61,6 +62,15 @@ pub(crate) struct At<'a> {
     #[serde(borrow)]
     pub(crate) epoch: Cow<'a, str>,
     pub(crate) seq: u64,
+}
+
+impl At<'_> {
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            epoch: (*self.epoch).into(),
+            seq: self.seq,
+        }
+    }
 }
 
 /// What was wrong.

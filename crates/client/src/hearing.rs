@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -11,8 +12,13 @@ use crate::error::Error;
 use crate::event::Receipt;
 use crate::followed::Followed;
 use crate::frame::Frame;
+use crate::notice::Notice;
 use crate::pattern::matches;
 use crate::subscription::SubscriptionState;
+
+/// After so long a node is asked again whose log did not confirm a message in time: a log that is away is seldom
+/// back at once.
+const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Topics of which it is remembered who follows them.
 const ROUTES_MAX: usize = 10_000;
@@ -35,7 +41,7 @@ impl Conversation<'_> {
                 let topic = frame.topic.as_deref();
                 let topic = topic.ok_or_else(|| strange(&text, &"no topic"))?;
                 let mut to = self.route(topic).iter().cloned().collect();
-                if !self.hand_on(&mut to, &frame, text.len())? {
+                if !self.hand_on(&mut to, &frame, &text)? {
                     self.held = Some(Held { text, to });
                     self.after(HELD_UP, Later::Complain);
                 }
@@ -68,19 +74,19 @@ impl Conversation<'_> {
         if let Some(mut held) = self.held.take() {
             let frame = Frame::parse(&held.text);
             let frame = frame.map_err(|error| Lost::new(error.to_string()))?;
-            if !self.hand_on(&mut held.to, &frame, held.text.len())? {
+            if !self.hand_on(&mut held.to, &frame, &held.text)? {
                 self.held = Some(held);
             }
         }
         Ok(())
     }
 
-    /// Hands an event of so many bytes to those whose turn it is. False where the first of them has no room.
+    /// Hands an event to those whose turn it is. False where the first of them has no room.
     fn hand_on(
         &self,
         to: &mut VecDeque<Arc<Followed>>,
         frame: &Frame<'_>,
-        bytes: usize,
+        text: &str,
     ) -> Result<bool, Lost> {
         while let Some(followed) = to.front() {
             if followed.state() == SubscriptionState::Live {
@@ -88,7 +94,7 @@ impl Conversation<'_> {
                     return Ok(false);
                 }
                 let strange = || Lost::new("this is not the protocol: an event without a message");
-                followed.receive(frame, bytes).ok_or_else(strange)?;
+                followed.receive(frame, text).ok_or_else(strange)?;
             }
             to.pop_front();
         }
@@ -116,7 +122,10 @@ impl Conversation<'_> {
 
     fn hear_error(&mut self, error: Error) {
         match &*error.code {
-            "SLOW_CONSUMER" => self.recheck_later(),
+            "SLOW_CONSUMER" => {
+                self.recheck_later();
+                self.shared.tell(Notice::SlowConsumer(error.message));
+            }
             "FORBIDDEN" => {
                 // A right was withdrawn. The text is all that says of which topic.
                 let mut state = self.shared.state();
@@ -140,21 +149,31 @@ impl Conversation<'_> {
                 self.is_draining = true;
                 let pause = frame.retry_after().unwrap_or_default();
                 self.come_back_at = Some(Instant::now() + pause);
+                self.shared.tell(Notice::ShuttingDown);
             }
             Some("topic_created") => {
                 let epoch = frame.epoch.as_deref().unwrap_or_default();
                 let patterns = self.route(topic).iter().filter(|of| of.is_pattern());
                 patterns.for_each(|of| of.topic_created(topic, epoch));
+                self.shared.tell(Notice::TopicCreated(topic.to_owned()));
             }
             Some("topic_deleted") => {
                 let route = self.route(topic).to_vec();
                 for followed in route {
-                    if followed.topic_deleted(topic) {
-                        self.leave(&followed);
-                        let pause = self.retry.pause(None);
-                        self.after(pause, Later::Subscribe(followed));
+                    match followed.topic_deleted(topic) {
+                        SubscriptionState::Waiting => {
+                            self.leave(&followed);
+                            let pause = self.retry.pause(None);
+                            self.after(pause, Later::Subscribe(followed));
+                        }
+                        SubscriptionState::Ended => {
+                            self.leave(&followed);
+                            self.shared.forget(&followed);
+                        }
+                        SubscriptionState::Connecting | SubscriptionState::Live => {}
                     }
                 }
+                self.shared.tell(Notice::TopicDeleted(topic.to_owned()));
             }
             _ => {}
         }
@@ -189,7 +208,8 @@ impl Conversation<'_> {
             return;
         }
         let Some(error) = error else {
-            followed.acked(frame);
+            let positions = followed.acked(frame);
+            self.shared.tell(Notice::Subscribed { positions });
             self.retry.reset();
             if !self.live.iter().any(|other| Arc::ptr_eq(other, &followed)) {
                 self.live.push(Arc::clone(&followed));
@@ -203,7 +223,8 @@ impl Conversation<'_> {
         match (&*error.code, error.retry_after) {
             // The connection ends for it; without a key that is for good.
             ("UNAUTHORIZED", _) => self.last_error = Some(error),
-            ("UNAVAILABLE", _) => self.is_draining = true,
+            // The next connection asks for all of them.
+            ("UNAVAILABLE", _) if self.is_draining => {}
             (_, Some(wait)) => {
                 self.slow_down(wait);
                 self.subscribe(followed);
@@ -220,9 +241,14 @@ impl Conversation<'_> {
         let mut state = self.shared.state();
         let answer = match error {
             None => None,
-            Some(error) if error.code == "UNAVAILABLE" => {
-                self.is_draining = true;
-                return state.outbox.take_back(order);
+            // A broker that shuts down has done nothing. A node of a cluster may have, and stays.
+            Some(error)
+                if error.code == "UNAVAILABLE"
+                    && (self.is_draining || state.outbox.may_repeat(order)) =>
+            {
+                state.outbox.take_back(order);
+                drop(state);
+                return self.hold(UNAVAILABLE_PAUSE);
             }
             Some(error) if error.code == "UNAUTHORIZED" => {
                 self.last_error = Some(error);

@@ -124,6 +124,7 @@ mod tests {
             epoch: "e".into(),
             ts: String::new(),
             skipped: 0,
+            text: None,
         })
     }
 

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as SocketError, Message, Utf8B
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::error::Error;
-use crate::frame::{Body, PAUSE_MAX};
+use crate::frame::PAUSE_MAX;
 use crate::tls::{Transport, Trust, connect as connect_transport};
 use crate::url::ServerUrl;
 
@@ -223,7 +223,7 @@ async fn shake_hands(
 
 fn refused(authority: String, response: &Response<Option<Vec<u8>>>) -> LinkError {
     let body = response.body().as_deref().unwrap_or_default();
-    let error = serde_json::from_slice(body).ok().map(Body::error);
+    let error = Error::of_http(body);
     let after = response.headers().get("Retry-After");
     let seconds = after.and_then(|after| after.to_str().ok()?.parse().ok());
     LinkError::Refused {

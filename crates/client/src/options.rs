@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::credentials::Secret;
+use crate::notice::OnNotice;
 use crate::tls::Trust;
 
 /// What a client is made with.
@@ -30,6 +31,11 @@ pub struct Options {
     pub client_id: Option<String>,
     /// Which server is taken for the broker, where the URL asks for TLS.
     pub trust: Trust,
+    /// Whether another connection is made where one is lost, or cannot be made. Without that the client ends with
+    /// [`CONNECTION_LOST`](crate::Error).
+    pub reconnect: bool,
+    /// Told what happens beside the events.
+    pub on_notice: Option<OnNotice>,
     /// Bounds and times.
     pub limits: Limits,
 }
@@ -44,6 +50,8 @@ impl Options {
             token: None,
             client_id: None,
             trust: Trust::default(),
+            reconnect: true,
+            on_notice: None,
             limits: Limits::default(),
         }
     }
@@ -55,6 +63,7 @@ impl fmt::Debug for Options {
             .field("url", &self.url)
             .field("client_id", &self.client_id)
             .field("trust", &self.trust)
+            .field("reconnect", &self.reconnect)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }

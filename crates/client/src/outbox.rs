@@ -94,6 +94,11 @@ impl Outbox {
         }
     }
 
+    /// Whether a message that is in flight may be sent once more without being accepted twice.
+    pub(crate) fn may_repeat(&self, order: u64) -> bool {
+        self.in_flight.get(&order).is_some_and(|entry| entry.once)
+    }
+
     /// The longest of those that are in flight.
     pub(crate) fn longest_in_flight(&self) -> Option<u64> {
         let longest = self.in_flight.iter();
@@ -105,7 +110,7 @@ impl Outbox {
     pub(crate) fn link_lost(&mut self) {
         let orders: Vec<_> = self.in_flight.keys().copied().collect();
         for order in orders {
-            if self.in_flight.get(&order).is_some_and(|entry| entry.once) {
+            if self.may_repeat(order) {
                 self.take_back(order);
             } else if let Some(entry) = self.answered(order) {
                 let text = "the connection ended before the answer; it may have happened";

@@ -29,6 +29,10 @@ pub struct Subscribe {
     pub latest: bool,
     /// At most so many events a second of each topic, 1 to 1,000: the newest of each interval.
     pub max_rate: Option<NonZeroU16>,
+    /// Ends when its topic is deleted, instead of waiting for another one of that name. A pattern does not.
+    pub until_deleted: bool,
+    /// Keeps with each event the JSON that it came as, for who hands it on: [`Event::text`](crate::Event::text).
+    pub keep_text: bool,
 }
 
 /// Where a subscription is to go on.

@@ -8,13 +8,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::backoff::Backoff;
-use crate::client::{ClientState, Shared};
+use crate::client::ClientState;
 use crate::command;
 use crate::conversation::{Conversation, Lost};
 use crate::credentials::{Credentials, Proof, lifetime};
 use crate::error::Error;
 use crate::frame::Frame;
 use crate::link::{LinkError, LinkOptions, LinkReceiver, LinkSender, connect};
+use crate::notice::Notice;
+use crate::shared::Shared;
 use crate::subscription::SubscriptionState;
 use crate::tls::Trust;
 use crate::url::ServerUrl;
@@ -92,13 +94,22 @@ impl Supervisor {
             }
             if let Some(refusal) = lost.refusal {
                 refusals += 1;
-                if !self.credentials.can_change() || refusals >= REFUSALS_OF_FRESH_MAX {
+                let is_hopeless =
+                    !self.credentials.can_change() || refusals >= REFUSALS_OF_FRESH_MAX;
+                if is_hopeless || !self.shared.reconnect {
                     return Some(refusal);
                 }
             }
+            if !self.shared.reconnect {
+                return Some(Error::new("CONNECTION_LOST", lost.reason));
+            }
             let pause = backoff.pause(lost.retry_after);
             tracing::info!(?pause, "no connection to the broker: {}", lost.reason);
-            self.shared.state().last_loss = lost.reason;
+            self.shared.state().last_loss.clone_from(&lost.reason);
+            self.shared.tell(Notice::Disconnected {
+                reason: lost.reason,
+                retry_in: pause,
+            });
             self.shared.move_to(ClientState::Waiting);
             self.unless_closing(sleep(pause)).await?;
         }
@@ -143,7 +154,9 @@ impl Supervisor {
         let mut state = self.shared.state();
         state.is_open = false;
         state.asks.clear();
-        state.outbox.link_lost();
+        if self.shared.reconnect {
+            state.outbox.link_lost();
+        }
         let all = state.subscriptions.clone();
         drop(state);
         for followed in all {

@@ -84,7 +84,7 @@ fn a_call_is_the_frame_that_it_is_everywhere() {
                 last: call["last"].as_u64().unwrap_or_default(),
                 latest: text("policy") == Some("latest"),
                 max_rate: rate.and_then(std::num::NonZeroU16::new),
-                since: None,
+                ..Subscribe::default()
             };
             command::subscribe(name, &wish, &past)
         } else if let Some(name) = text("unsubscribe") {

@@ -1,10 +1,11 @@
-//! One connection to a broker, for every subcommand that has one: the client's, without its memory. Nothing reconnects
-//! here: a client that lost its server is told why.
+//! A broker as every subcommand reaches it: over a connection that is spoken on by hand, or by the client that keeps
+//! what outlives one.
 
 use std::time::Duration;
 
 use shardcast_client::link::{self, LinkOptions, LinkReceiver, LinkSender};
 use shardcast_client::url::ServerUrl;
+use shardcast_client::{Limits, Options, Secret};
 
 use super::Failure;
 use crate::config::client::ClientSettings;
@@ -16,13 +17,34 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest message that is taken: what the largest `MAX_MESSAGE_SIZE` makes, with its envelope.
-const MESSAGE_BYTES_MAX: usize = 17 << 20;
+pub(super) const FRAME_BYTES_MAX: usize = 17 << 20;
 
-/// Connects and shakes hands.
+/// What a client is made with. Where none is to reconnect, it waits for the first connection and says why there is
+/// none; else it tries for ever.
+pub(super) fn options(settings: &ClientSettings, reconnect: bool) -> Options {
+    Options {
+        key: settings.api_key.clone().map(Secret::from),
+        client_id: settings.client_id.clone(),
+        trust: settings.trust.clone(),
+        reconnect,
+        limits: Limits {
+            open_timeout: reconnect.then_some(Duration::ZERO),
+            connect_timeout: CONNECT_TIMEOUT,
+            close_timeout: CLOSE_TIMEOUT,
+            heartbeat: settings.silence_max / 2,
+            heartbeat_timeout: settings.silence_max / 2,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            ..Limits::default()
+        },
+        ..Options::new(&settings.url)
+    }
+}
+
+/// Connects and shakes hands, for one who speaks by hand.
 pub(super) async fn connect(
     settings: &ClientSettings,
 ) -> Result<(LinkSender, LinkReceiver), Failure> {
-    let mut url = ServerUrl::socket(&settings.url)?;
+    let mut url = ServerUrl::of_broker(&settings.url)?;
     if let Some(client_id) = &settings.client_id {
         url = url.with_query("client_id", client_id);
     }
@@ -32,7 +54,7 @@ pub(super) async fn connect(
         connect_timeout: CONNECT_TIMEOUT,
         heartbeat: settings.silence_max / 2,
         heartbeat_timeout: settings.silence_max / 2,
-        frame_bytes_max: MESSAGE_BYTES_MAX,
+        frame_bytes_max: FRAME_BYTES_MAX,
     };
     Ok(link::connect(&url, &options).await?)
 }

@@ -1,6 +1,6 @@
 //! One line of the shell, understood.
 
-use crate::cli::message::{Command, Message, Wish};
+use crate::cli::message::{Command, Message, payload};
 use crate::cli::{Failure, topics};
 use crate::config::client::ClientSettings;
 
@@ -81,8 +81,8 @@ impl Line {
             },
             "pub" => match split_word(rest) {
                 (_, "") => Err("usage: pub TOPIC PAYLOAD".to_owned()),
-                (topic, payload) => {
-                    let message = Message::new(payload);
+                (topic, text) => {
+                    let message = Message::new(payload(text));
                     send(&Command::Publish {
                         topic,
                         message,
@@ -104,9 +104,6 @@ fn parse_sub(rest: &str, request_id: &str) -> Result<Line, String> {
         Ok(last_n) if !topic.is_empty() => send(&Command::Subscribe {
             topic,
             last_n,
-            since: None,
-            positions: None,
-            wish: Wish::default(),
             request_id,
         }),
         _ => Err("usage: sub TOPIC [N]".to_owned()),

@@ -1,3 +1,8 @@
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value;
+
 use crate::cli::test_server::{Answer, TestServer};
 
 use super::*;
@@ -18,12 +23,24 @@ fn topics(topics: &[&str]) -> Subscription {
     let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
     Subscription {
         topics,
-        last: None,
-        starts: Vec::new(),
-        policy: Wish::default(),
-        reconnect: false,
-        verbose: false,
+        ..Subscription::default()
     }
+}
+
+/// The ack of a command.
+fn ack(command: &Value, more: &str) -> Answer {
+    let (id, topic) = (&command["request_id"], &command["topic"]);
+    Answer::Text(format!(
+        r#"{{"type":"ack","request_id":{id},"topic":{topic},"status":"ok","ts":"x",{more}}}"#
+    ))
+}
+
+/// What ends a subscription that would come back otherwise.
+fn enough(command: &Value) -> Answer {
+    let id = &command["request_id"];
+    Answer::Text(format!(
+        r#"{{"type":"error","request_id":{id},"error":{{"code":"FORBIDDEN","message":"enough"}},"ts":"x"}}"#
+    ))
 }
 
 fn event(topic: &str, seq: u64, payload: &str) -> Answer {
@@ -38,11 +55,9 @@ fn text(text: &str) -> Answer {
 
 #[tokio::test]
 async fn events_are_printed_as_they_came_and_the_rest_is_not() {
-    let server = TestServer::start(|_| {
+    let server = TestServer::start(|command| {
         vec![
-            text(
-                r#"{"type":"ack","request_id":"1","topic":"a","status":"ok","ts":"x","epoch":"9f","seq":7}"#,
-            ),
+            ack(command, r#""epoch":"9f","seq":7"#),
             event("a", 8, "{\"b\":  1.0}"),
             text(r#"{"type":"info","msg":"ping","ts":"x"}"#),
             text(
@@ -58,7 +73,11 @@ async fn events_are_printed_as_they_came_and_the_rest_is_not() {
         "{\"type\":\"event\",\"topic\":\"a\",\"message\":{\"id\":\"i\",\"payload\":{\"b\":  1.0}},\"ts\":\"x\",\"seq\":8}\n\
          {\"type\":\"event\",\"topic\":\"a\",\"message\":{\"id\":\"i\",\"payload\":[ 1,  2]},\"ts\":\"x\",\"seq\":12}\n"
     );
-    assert_eq!(notices, "shardcast: 3 dropped\n");
+    assert!(notices.contains("shardcast: 3 dropped\n"), "{notices}");
+    assert!(
+        notices.contains("shardcast: 'a': 9 to 11 are lost\n"),
+        "{notices}"
+    );
     assert_eq!(ended, "the server closed the connection (code 1001: bye)");
 }
 
@@ -66,9 +85,7 @@ async fn events_are_printed_as_they_came_and_the_rest_is_not() {
 async fn every_topic_is_asked_for_with_the_position() {
     let server = TestServer::start(|command| match command["topic"].as_str() {
         Some("b") => vec![Answer::Close(1000, "")],
-        _ => vec![text(
-            r#"{"type":"ack","topic":"a","status":"ok","ts":"x","epoch":"9f","seq":7,"recovered":false}"#,
-        )],
+        _ => vec![ack(command, r#""epoch":"9f","seq":7,"recovered":false"#)],
     })
     .await;
     let starts = vec![Start::parse("9f:5").expect("a position")];
@@ -81,16 +98,70 @@ async fn every_topic_is_asked_for_with_the_position() {
         },
     )
     .await;
-    assert_eq!(
-        notices,
-        "shardcast: 'a' does not reach back that far: what it kept follows\nshardcast: 'a' is at 9f:7\n"
-    );
+    assert_eq!(notices, "shardcast: 'a' is at 9f:7\n");
     let commands = server.commands();
     assert_eq!(commands[0]["since"]["seq"], 5);
     assert_eq!(
-        (&commands[1]["topic"], &commands[1]["request_id"]),
-        (&"b".into(), &"2".into())
+        (&commands[1]["topic"], &commands[1]["since"]["seq"]),
+        (&"b".into(), &5.into())
     );
+}
+
+#[test]
+fn each_name_is_asked_for_once_with_its_own_start() {
+    let start = |text: &str| Start::parse(text).expect("a start");
+    let subscription = Subscription {
+        starts: vec![
+            start("a.1=9f:1"),
+            start("8e:2"),
+            start("x=y=7d:3"),
+            start("a.1=9f:4"),
+        ],
+        ..topics(&["a.*", "a.1", "b", "x=y", "b"])
+    };
+    assert!(subscription.check().is_ok());
+    assert_eq!(subscription.names(), ["a.1", "b", "x=y", "a.*"]);
+    let since = |name| match subscription.wish(name).since {
+        Some(Since::Topic(at)) => at.to_string(),
+        Some(Since::Topics(all)) => format!(
+            "{:?}",
+            all.into_iter()
+                .map(|(topic, at)| format!("{topic}={at}"))
+                .collect::<Vec<_>>()
+        ),
+        None => String::new(),
+    };
+    assert_eq!(
+        subscription
+            .names()
+            .into_iter()
+            .map(since)
+            .collect::<Vec<_>>(),
+        ["9f:4", "8e:2", "7d:3", r#"["a.1=9f:4"]"#]
+    );
+    let stray = Subscription {
+        starts: vec![start("c=9f:1")],
+        ..topics(&["a.*"])
+    };
+    assert!(matches!(stray.check(), Err(Failure::Start(topic)) if topic == "c"));
+    assert!(Start::parse("a=41").is_err() && Start::parse("a=9f:x").is_err());
+}
+
+#[tokio::test]
+async fn what_a_name_and_a_pattern_both_mean_is_printed_once() {
+    let server = TestServer::start(|command| match command["topic"].as_str() {
+        Some("a.1") => vec![ack(command, r#""epoch":"9f","seq":0"#)],
+        _ => vec![
+            ack(command, r#""matched":2,"positions":{"a.1":{"epoch":"9f","seq":0},"a.2":{"epoch":"8e","seq":0}}"#),
+            event("a.1", 2, "1"),
+            event("a.2", 2, "1"),
+            Answer::Close(1001, ""),
+        ],
+    })
+    .await;
+    let (out, notices, _) = subscribe_to(&server, topics(&["a.*", "a.1"])).await;
+    assert_eq!(out.lines().count(), 2, "{out}");
+    assert_eq!(notices.matches("1 is lost").count(), 2, "{notices}");
 }
 
 #[tokio::test]
@@ -99,7 +170,8 @@ async fn it_ends_with_the_last_of_its_topics() {
         let topic = command["topic"].as_str().unwrap_or_default();
         let deleted =
             format!(r#"{{"type":"info","topic":"{topic}","msg":"topic_deleted","ts":"x"}}"#);
-        vec![event(topic, 1, "1"), Answer::Text(deleted)]
+        let acked = ack(command, r#""epoch":"9f","seq":0"#);
+        vec![acked, event(topic, 1, "1"), Answer::Text(deleted)]
     })
     .await;
     let (out, notices, ended) = subscribe_to(&server, topics(&["a", "b"])).await;
@@ -113,18 +185,22 @@ async fn it_ends_with_the_last_of_its_topics() {
 
 #[tokio::test]
 async fn it_goes_on_behind_what_it_has_printed() {
-    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let server = TestServer::start(move |_| {
-        let ack = |more: &str| {
-            text(&format!(
-                r#"{{"type":"ack","request_id":"1","topic":"a","status":"ok","ts":"x","epoch":"9f",{more}}}"#
-            ))
-        };
-        match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+    let asked = Arc::new(AtomicU64::new(0));
+    let server = TestServer::start(move |command| {
+        let ack = |more: &str| ack(command, &format!(r#""epoch":"9f",{more}"#));
+        match asked.fetch_add(1, Ordering::Relaxed) {
             0 => vec![ack(r#""seq":7"#), event("a", 8, "1"), Answer::Vanish],
-            1 => vec![ack(r#""seq":9,"recovered":true"#), event("a", 9, "1"), Answer::Close(1001, "")],
-            2 => vec![ack(r#""seq":20,"recovered":false"#), event("a", 15, "1"), Answer::Vanish],
-            _ => vec![Answer::Close(1008, "enough")],
+            1 => vec![
+                ack(r#""seq":9,"recovered":true"#),
+                event("a", 9, "1"),
+                Answer::Close(1001, ""),
+            ],
+            2 => vec![
+                ack(r#""seq":20,"recovered":false"#),
+                event("a", 15, "1"),
+                Answer::Vanish,
+            ],
+            _ => vec![enough(command)],
         }
     })
     .await;
@@ -134,52 +210,50 @@ async fn it_goes_on_behind_what_it_has_printed() {
     };
     let (out, notices, ended) = subscribe_to(&server, subscription).await;
     assert_eq!(out.lines().count(), 3);
-    assert!(
-        notices.contains("'a' does not reach back that far"),
-        "{notices}"
-    );
-    assert!(notices.contains("'a': 10 to 14 are lost"), "{notices}");
+    let missing = "'a' does not reach back that far: 10 to 14 are lost";
+    assert!(notices.contains(missing), "{notices}");
     assert_eq!(
         notices.matches("; trying again in ").count(),
         3,
         "{notices}"
     );
-    assert_eq!(
-        ended,
-        "the server closed the connection (code 1008: enough)"
-    );
+    assert_eq!(ended, "FORBIDDEN: enough");
     let since: Vec<_> = server
         .commands()
         .iter()
         .map(|command| command["since"]["seq"].clone())
         .collect();
-    assert_eq!(
-        since,
-        [serde_json::Value::Null, 8.into(), 9.into(), 15.into()]
-    );
+    assert_eq!(since, [Value::Null, 8.into(), 9.into(), 15.into()]);
 }
 
 #[tokio::test]
 async fn a_pattern_goes_on_behind_each_of_its_topics() {
-    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let server = TestServer::start(move |_| {
-        let ack = |more: &str| {
-            text(&format!(
-                r#"{{"type":"ack","request_id":"1","topic":"a.*","status":"ok","ts":"x","matched":1,{more}}}"#
-            ))
-        };
-        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
-            let at = r#""positions":{"a.1":{"epoch":"9f","seq":9}},"recovered":true"#;
-            return vec![ack(at), event("a.1", 8, "1"), event("a.1", 9, "1"), Answer::Close(1008, "enough")];
+    let asked = Arc::new(AtomicU64::new(0));
+    let server = TestServer::start(move |command| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            let created =
+                r#"{"type":"info","topic":"a.2","msg":"topic_created","ts":"x","epoch":"8e"}"#;
+            vec![
+                ack(
+                    command,
+                    r#""matched":1,"positions":{"a.1":{"epoch":"9f","seq":7}}"#,
+                ),
+                event("a.1", 8, "1"),
+                text(created),
+                event("a.2", 1, "1"),
+                Answer::Vanish,
+            ]
         }
-        let created = r#"{"type":"info","topic":"a.2","msg":"topic_created","ts":"x","epoch":"8e"}"#;
-        vec![
-            ack(r#""positions":{"a.1":{"epoch":"9f","seq":7}}"#),
-            event("a.1", 8, "1"),
-            text(created),
-            event("a.2", 1, "1"),
-            Answer::Vanish,
-        ]
+        1 => {
+            let at = r#""matched":1,"positions":{"a.1":{"epoch":"9f","seq":9}},"recovered":true"#;
+            vec![
+                ack(command, at),
+                event("a.1", 8, "1"),
+                event("a.1", 9, "1"),
+                Answer::Vanish,
+            ]
+        }
+        _ => vec![enough(command)],
     })
     .await;
     let subscription = Subscription {
@@ -200,13 +274,13 @@ async fn a_pattern_goes_on_behind_each_of_its_topics() {
 
 #[tokio::test]
 async fn it_comes_back_when_it_was_told_to() {
-    let asked = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let server = TestServer::start(move |_| {
-        if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0 {
-            return vec![Answer::Close(1008, "enough")];
+    let asked = Arc::new(AtomicU64::new(0));
+    let server = TestServer::start(move |command| {
+        if asked.fetch_add(1, Ordering::Relaxed) > 0 {
+            return vec![enough(command)];
         }
         let told =
-            r#"{"type":"info","msg":"shutting_down","ts":"x","retry_after_ms":1}"#.to_owned();
+            r#"{"type":"info","msg":"shutting_down","ts":"x","retry_after_ms":1300}"#.to_owned();
         vec![Answer::Text(told), Answer::Close(1001, "")]
     })
     .await;
@@ -215,16 +289,8 @@ async fn it_comes_back_when_it_was_told_to() {
         ..topics(&["a"])
     };
     let (_, notices, _) = subscribe_to(&server, subscription).await;
-    // By itself it would wait for a quarter of a second at least.
-    assert!(notices.contains("; trying again in 0.0 s"), "{notices}");
-}
-
-#[test]
-fn pauses_grow_to_a_bound_and_are_spread() {
-    let pause = |failures, random| retry_pause(failures, random).as_millis();
-    assert_eq!((pause(0, 0), pause(0, 499)), (250, 499));
-    assert_eq!((pause(1, 0), pause(3, 0)), (500, 2000));
-    assert_eq!((pause(20, 0), pause(u32::MAX, 0)), (15_000, 15_000));
+    // By itself it would wait for a quarter of a second at most.
+    assert!(notices.contains("; trying again in 1.3 s"), "{notices}");
 }
 
 #[tokio::test]
@@ -241,10 +307,11 @@ async fn an_error_of_the_server_ends_it() {
 #[tokio::test]
 async fn many_topics_with_history_do_not_block_each_other() {
     let server = TestServer::start(|command| {
-        let last = command["topic"] == "t999";
-        let close = last.then_some(Answer::Close(1000, ""));
-        (1..=20)
-            .map(|seq| event("t", seq, "1"))
+        let topic = command["topic"].as_str().expect("a topic");
+        let close = (topic == "t999").then_some(Answer::Close(1000, ""));
+        [ack(command, r#""epoch":"9f","seq":0"#)]
+            .into_iter()
+            .chain((1..=20).map(|seq| event(topic, seq, "1")))
             .chain(close)
             .collect()
     });
@@ -272,21 +339,30 @@ impl Write for Closed {
 
 #[tokio::test]
 async fn notices_that_nobody_hears_do_not_end_it() {
-    let server = TestServer::start(|_| {
+    let server = TestServer::start(|command| {
         let slow =
             r#"{"type":"error","error":{"code":"SLOW_CONSUMER","message":"3 dropped"},"ts":"x"}"#;
-        vec![text(slow), event("a", 4, "1"), Answer::Close(1001, "")]
+        let acked = ack(command, r#""epoch":"9f","seq":0"#);
+        vec![
+            acked,
+            text(slow),
+            event("a", 4, "1"),
+            Answer::Close(1001, ""),
+        ]
     })
     .await;
     let mut out = Vec::new();
     let ended = subscribe(&server.settings(), &topics(&["a"]), &mut out, &mut Closed).await;
-    assert!(matches!(ended, Err(Failure::Link(_))));
+    assert!(matches!(ended, Err(Failure::Client(_))));
     assert!(!out.is_empty());
 }
 
 #[tokio::test]
 async fn a_closed_pipe_ends_it() {
-    let server = TestServer::start(|_| vec![event("a", 1, "1")]).await;
+    let server = TestServer::start(|command| {
+        vec![ack(command, r#""epoch":"9f","seq":0"#), event("a", 1, "1")]
+    })
+    .await;
     let ended = subscribe(
         &server.settings(),
         &topics(&["a"]),
@@ -301,24 +377,43 @@ async fn a_closed_pipe_ends_it() {
 
 #[tokio::test]
 async fn what_a_server_says_moves_no_cursor() {
-    let server = TestServer::start(|command| {
-        let id = &command["request_id"];
-        vec![
-            Answer::Text(format!("\u{1b}[2J{}", "x".repeat(1000))),
-            Answer::Text(format!(
-                r#"{{"type":"ack","request_id":{id},"topic":"a","status":"ok","ts":"x","epoch":"9f","seq":7}}"#
-            )),
-            Answer::Text(
-                r#"{"type":"info","msg":"topic_created","topic":"\u001b]0;owned\u0007","ts":"x","epoch":"9f"}"#.to_owned(),
-            ),
-            Answer::Close(1008, "\u{1b}[2J"),
-        ]
+    let asked = Arc::new(AtomicU64::new(0));
+    let server = TestServer::start(move |command| {
+        let created = r#"{"type":"info","msg":"topic_created","topic":"\u001b]0;owned\u0007","ts":"x","epoch":"9f"}"#;
+        match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => vec![
+                ack(command, r#""positions":{}"#),
+                text(created),
+                Answer::Text(format!("\u{1b}[2J{}", "x".repeat(1000))),
+            ],
+            _ => vec![Answer::Close(1008, "\u{1b}[2J")],
+        }
     })
     .await;
-    let (_, notices, ended) = subscribe_to(&server, topics(&["a"])).await;
-    assert!(notices.contains("not understood: [2Jxxx"), "{notices:?}");
-    for line in notices.lines().chain([&*ended]) {
-        assert!(!line.contains(char::is_control), "{line:?}");
-        assert!(line.len() < 300, "{line:?}");
+    for reconnect in [true, false] {
+        let subscription = Subscription {
+            reconnect,
+            ..topics(&["*"])
+        };
+        let (mut out, mut notices) = (Vec::new(), Vec::new());
+        let settings = server.settings();
+        let ended = subscribe(&settings, &subscription, &mut out, &mut notices);
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(2), ended).await;
+        let notices = String::from_utf8(notices).expect("text");
+        let ended = ended.map_or(String::new(), |ended| {
+            ended.expect_err("the end").to_string()
+        });
+        assert!(
+            !reconnect || notices.contains("not the protocol"),
+            "{notices}"
+        );
+        assert!(
+            !reconnect || notices.contains("topic ']0;owned' was"),
+            "{notices}"
+        );
+        for line in notices.lines().chain([&*ended]) {
+            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.len() < 400, "{line:?}");
+        }
     }
 }

@@ -178,7 +178,9 @@ class Subscription:
 
     def refused(self, error: ShardcastError) -> bool:
         """The broker does not take it. True if it is worth asking again later: it was live before, and may be again."""
-        if self._was_live and error.code in ("TOPIC_NOT_FOUND", "LIMIT_EXCEEDED", "INTERNAL"):
+        may_be_again = self._was_live and error.code in ("TOPIC_NOT_FOUND", "LIMIT_EXCEEDED", "INTERNAL")
+        # A node of a cluster without its log cannot say whether there is such a topic.
+        if may_be_again or error.code == "UNAVAILABLE":
             self.move("waiting")
             return True
         self.end(error)

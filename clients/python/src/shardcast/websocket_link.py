@@ -37,6 +37,8 @@ Answered = Callable[[Frame | None], None]
 
 ROUTES_MAX = 10_000
 CLOSE_TOO_LONG = 1009
+UNAVAILABLE_PAUSE_S = 1.0
+"""A log of a cluster that did not confirm a message in time is seldom back at once."""
 # What an answer of the broker itself has; anything else in its place comes from something in between.
 REFUSALS_OF_THE_BROKER = frozenset({401, 403, 429, 503})
 
@@ -392,8 +394,8 @@ class WebSocketLink:
         if error.code == "UNAUTHORIZED":
             # The connection ends for it; without a key that is for good.
             self._last_error = error
-        elif error.code == "UNAVAILABLE":
-            self._is_draining = True
+        elif error.code == "UNAVAILABLE" and self._is_draining:
+            pass  # The next connection asks for all of them.
         elif error.retry_after_s is not None:
             self._slow_down(error.retry_after_s)
             self._subscribe_again(subscription)
@@ -417,9 +419,10 @@ class WebSocketLink:
         self._work.set()
 
     def _publish_refused(self, entry: Entry, error: ShardcastError) -> None:
-        if error.code == "UNAVAILABLE":
-            self._is_draining = True
+        if error.code == "UNAVAILABLE" and (self._is_draining or entry.once):
+            # A broker that shuts down has done nothing. A node of a cluster may have, and stays.
             self._outbox.take_back(entry)
+            self._hold(UNAVAILABLE_PAUSE_S)
         elif error.code == "UNAUTHORIZED":
             self._last_error = error
             self._outbox.take_back(entry)

@@ -204,6 +204,7 @@ fn wish(call: &Value) -> Subscribe {
         since,
         latest: call["policy"] == "latest",
         max_rate: rate.and_then(NonZeroU16::new),
+        ..Subscribe::default()
     }
 }
 
