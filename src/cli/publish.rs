@@ -206,9 +206,9 @@ impl Publisher {
         while !self.in_flight.is_empty() {
             let answered = timeout(ANSWER_TIMEOUT, self.in_flight.next()).await;
             let answered = answered.map_err(|_| Failure::NoAnswer(ANSWER_TIMEOUT.as_secs()))?;
-            answered
-                .into_iter()
-                .for_each(|answered| self.note(answered));
+            if let Some(answered) = answered {
+                self.note(answered);
+            }
         }
         Ok(())
     }

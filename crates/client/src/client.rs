@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     ///
     /// The options are wrong, the key is refused, or there is no connection within
-    /// [`open_timeout`](Limits::open_timeout).
+    /// [`open_timeout`](crate::Limits::open_timeout).
     pub async fn connect(options: Options) -> Result<Self, Error> {
         let url = ServerUrl::of_broker(&options.url);
         let mut url = url.map_err(|error| Error::new("BAD_URL", error.to_string()))?;

@@ -5,6 +5,7 @@ mod contract;
 mod delivery;
 mod faults;
 mod harness;
+mod notices;
 mod proxy;
 mod slow;
 mod tls;
