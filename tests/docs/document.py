@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,15 +124,15 @@ class Document:
                 raise Failure(f"{step.typed!r} ended with {terminal.code}: {terminal.text.strip()}")
 
     def expect(
-        self, step: Step, terminal: Terminal, ends: bool, again: bool = False, repeats: str | None = None
+        self, step: Step, terminal: Terminal, ends: bool, again: bool = False, repeats: Sequence[str] = ()
     ) -> None:
         """Waits until the command has shown what it is to show, and has ended if it is to end."""
         deadline = time.monotonic() + COMMAND_SECS
         came_late = False
         while True:
             shown = quiet(terminal.text, step.shown).replace("> ", "")
-            if repeats is not None:
-                shown = together(shown, repeats)
+            for repeated in repeats:
+                shown = together(shown, repeated)
             if step.to_program:
                 # A line editor echoes what is typed.
                 shown = shown.replace(step.typed, "", 1)

@@ -41,7 +41,7 @@ class Block:
     looks_again: bool = False
     file: str | None = None
     varies: list[str] = field(default_factory=list)
-    may_repeat: str | None = None
+    may_repeat: list[str] = field(default_factory=list)
     before: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
 
@@ -92,7 +92,7 @@ def mark(block: Block, name: str, value: str, where: str) -> None:
     elif name == "file":
         block.file = value
     elif name == "may repeat":
-        block.may_repeat = value
+        block.may_repeat.append(value)
     elif name == "varies":
         block.varies.append(value)
     elif name == "before":

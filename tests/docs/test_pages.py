@@ -90,6 +90,8 @@ class Pages(unittest.TestCase):
         text = "$ echo 3 lost; echo 4 lost; echo 5\n6 lost\n4"
         self.try_page(block("console", text, "may repeat: lost", "varies: 6 + 4 = 12"))
         self.refuse("is to show", block("console", text, "may repeat: lost", "varies: 6 + 4 = 10"))
+        text = "$ echo 3 lost; echo 1 found; echo 4 lost; echo 2 found\n6 lost\n4 found"
+        self.try_page(block("console", text, "may repeat: lost", "may repeat: found", "varies: 6 + 4 = 10"))
 
     def test_what_is_excused(self) -> None:
         tried = self.try_page(block("sh", "systemctl start it", "not run: no systemd here"))
