@@ -174,7 +174,7 @@ pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCom
             message: error.to_string().into(),
             is_auth,
         })?;
-    interpret(text, &fields, request_id, payload_depth_max).map_err(|message| BadCommand {
+    interpret(&fields, request_id, payload_depth_max).map_err(|message| BadCommand {
         request_id,
         message,
         is_auth,
@@ -184,14 +184,13 @@ pub fn parse(text: &str, payload_depth_max: usize) -> Result<Command<'_>, BadCom
 type Text = Cow<'static, str>;
 
 fn interpret<'a>(
-    text: &'a str,
     fields: &Fields<'a>,
     request_id: Option<RequestId<'a>>,
     payload_depth_max: usize,
 ) -> Result<Command<'a>, Text> {
     match kind(fields.kind)?.as_ref() {
         "publish" => publish(fields, request_id, payload_depth_max).map(Command::Publish),
-        "subscribe" => subscribe(text, fields, request_id),
+        "subscribe" => subscribe(fields, request_id),
         "unsubscribe" => match target(fields.topic)? {
             Target::Topic(topic) => Ok(Command::Unsubscribe { request_id, topic }),
             Target::Pattern(pattern) => Ok(Command::UnsubscribePattern {
@@ -211,13 +210,11 @@ fn interpret<'a>(
 /// Kept out of what reads publishes, which the compiler then makes shorter.
 #[inline(never)]
 fn subscribe<'a>(
-    text: &'a str,
     fields: &Fields<'a>,
     request_id: Option<RequestId<'a>>,
 ) -> Result<Command<'a>, Text> {
     let target = target(fields.topic)?;
-    let asked = fields::Asked::read(text);
-    let policy = policy(&asked)?;
+    let policy = policy(fields)?;
     match target {
         Target::Topic(topic) => Ok(Command::Subscribe {
             request_id,
@@ -228,9 +225,9 @@ fn subscribe<'a>(
         Target::Pattern(pattern) => Ok(Command::SubscribePattern {
             request_id,
             pattern,
-            past: past(fields, asked.positions)?,
+            past: past(fields)?,
             policy,
-            wants_positions: wants_positions(asked.positions)?,
+            wants_positions: wants_positions(fields.positions)?,
         }),
     }
 }
@@ -327,12 +324,12 @@ fn position<'a>(name: &str, json: &'a str) -> Result<(Cow<'a, str>, u64), Text> 
     Ok((epoch, seq))
 }
 
-fn past(fields: &Fields<'_>, positions: Option<&str>) -> Result<Past, Text> {
+fn past(fields: &Fields<'_>) -> Result<Past, Text> {
     if fields.since.is_some() {
         return Err("since is for one topic: a pattern goes on by positions".into());
     }
     let last_n = wanted_last_n(fields)?;
-    match positions.filter(|json| json.starts_with('{')) {
+    match fields.positions.filter(|json| json.starts_with('{')) {
         None => Ok(last_n.map_or(Past::None, Past::Last)),
         Some(positions) => {
             let positions = fields::Positions::read(positions);
@@ -360,12 +357,12 @@ fn wants_positions(json: Option<&str>) -> Result<bool, Text> {
     }
 }
 
-fn policy(asked: &fields::Asked<'_>) -> Result<Policy, Text> {
+fn policy(fields: &Fields<'_>) -> Result<Policy, Text> {
     // What is no string is no policy that there is.
-    let policy = asked
+    let policy = fields
         .policy
         .map(|json| fields::string(json).unwrap_or_default());
-    Ok(Policy::parse(policy.as_deref(), asked.max_rate)?)
+    Ok(Policy::parse(policy.as_deref(), fields.max_rate)?)
 }
 
 fn ack(json: Option<&str>) -> Result<bool, Text> {

@@ -21,6 +21,9 @@ pub(super) struct Fields<'a, M = Message<'a>> {
     pub(super) message: Option<M>,
     pub(super) last_n: Option<&'a str>,
     pub(super) since: Option<&'a str>,
+    pub(super) positions: Option<&'a str>,
+    pub(super) policy: Option<&'a str>,
+    pub(super) max_rate: Option<&'a str>,
     pub(super) ack: Option<&'a str>,
     pub(super) api_key: Option<&'a str>,
     pub(super) token: Option<&'a str>,
@@ -50,23 +53,6 @@ impl<'a> Since<'a> {
     /// Reads the fields; `None` if `json` is no object.
     pub(super) fn read(json: &'a str) -> Option<Self> {
         serde_json::from_str(json).ok()
-    }
-}
-
-/// The fields of a command that only a subscribe has, raw JSON. `None` is absent or `null`.
-#[derive(Debug, Default)]
-pub(super) struct Asked<'a> {
-    pub(super) positions: Option<&'a str>,
-    pub(super) policy: Option<&'a str>,
-    pub(super) max_rate: Option<&'a str>,
-}
-
-impl<'a> Asked<'a> {
-    /// Looks for them in a pass of its own, so that publishes do not pay for it; `text` is a command
-    /// that was read before.
-    pub(super) fn read(text: &'a str) -> Self {
-        // From bytes: what reads text is made for publishes, and shared it would be inlined no more.
-        serde_json::from_slice(text.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -120,6 +106,9 @@ impl<'a> Fields<'a> {
             message,
             last_n: fields.last_n,
             since: fields.since,
+            positions: fields.positions,
+            policy: fields.policy,
+            max_rate: fields.max_rate,
             ack: fields.ack,
             api_key: fields.api_key,
             token: fields.token,
@@ -149,6 +138,9 @@ enum FieldName {
     Message,
     LastN,
     Since,
+    Positions,
+    Policy,
+    MaxRate,
     Ack,
     ApiKey,
     Token,
@@ -184,6 +176,9 @@ impl Visitor<'_> for NameVisitor {
             b"message" => FieldName::Message,
             b"last_n" => FieldName::LastN,
             b"since" => FieldName::Since,
+            b"positions" => FieldName::Positions,
+            b"policy" => FieldName::Policy,
+            b"max_rate" => FieldName::MaxRate,
             b"ack" => FieldName::Ack,
             b"api_key" => FieldName::ApiKey,
             b"token" => FieldName::Token,
@@ -220,6 +215,9 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
             message: None,
             last_n: None,
             since: None,
+            positions: None,
+            policy: None,
+            max_rate: None,
             ack: None,
             api_key: None,
             token: None,
@@ -231,6 +229,9 @@ impl<'de, M: Deserialize<'de>> Visitor<'de> for FieldsVisitor<M> {
                 FieldName::Topic => &mut fields.topic,
                 FieldName::LastN => &mut fields.last_n,
                 FieldName::Since => &mut fields.since,
+                FieldName::Positions => &mut fields.positions,
+                FieldName::Policy => &mut fields.policy,
+                FieldName::MaxRate => &mut fields.max_rate,
                 FieldName::Ack => &mut fields.ack,
                 FieldName::ApiKey => &mut fields.api_key,
                 FieldName::Token => &mut fields.token,
@@ -281,72 +282,6 @@ impl<'de> Visitor<'de> for SinceVisitor {
             }
         }
         Ok(since)
-    }
-}
-
-/// The name of a field that only a subscribe has.
-enum AskedName {
-    Positions,
-    Policy,
-    MaxRate,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for AskedName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(AskedNameVisitor)
-    }
-}
-
-struct AskedNameVisitor;
-
-impl Visitor<'_> for AskedNameVisitor {
-    type Value = AskedName;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a field name")
-    }
-
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<AskedName, E> {
-        Ok(match name {
-            b"positions" => AskedName::Positions,
-            b"policy" => AskedName::Policy,
-            b"max_rate" => AskedName::MaxRate,
-            _ => AskedName::Other,
-        })
-    }
-}
-
-struct AskedVisitor;
-
-impl<'de> Deserialize<'de> for Asked<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(AskedVisitor)
-    }
-}
-
-impl<'de> Visitor<'de> for AskedVisitor {
-    type Value = Asked<'de>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a command")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut asked = Asked::default();
-        while let Some(name) = map.next_key()? {
-            let field = match name {
-                AskedName::Positions => &mut asked.positions,
-                AskedName::Policy => &mut asked.policy,
-                AskedName::MaxRate => &mut asked.max_rate,
-                AskedName::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *field = not_null(map.next_value()?);
-        }
-        Ok(asked)
     }
 }
 
