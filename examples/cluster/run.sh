@@ -34,14 +34,28 @@ node() { # INDEX: starts a broker
     nodes[$1]=$!
 }
 
-ready() { # INDEX: waits until that broker has all that the log has
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+await() { # WHAT COMMAND...: waits until the command succeeds
+    local what=$1
+    shift
     for _ in $(seq 300); do
-        curl -fso /dev/null "127.0.0.1:${ports[$1]}/ready" && return
+        ! "$@" || return 0
         sleep 0.1
     done
-    echo "the broker on port ${ports[$1]} is not ready:" >&2
-    cat "$folder/node-$1.log" >&2
-    exit 1
+    cat "$folder"/node-*.log >&2
+    fail "not within 30 s: $what"
+}
+
+there() { # INDEX PATH: whether that broker answers with success
+    curl -fso /dev/null "127.0.0.1:${ports[$1]}$2"
+}
+
+ready() { # INDEX: waits until that broker has all that the log has
+    await "the broker on port ${ports[$1]} is ready" there "$1" /ready
 }
 
 for index in 0 1 2; do
@@ -66,9 +80,17 @@ if [ "${1:-}" != --try ]; then
     exit
 fi
 
-fail() {
-    echo "$1" >&2
-    exit 1
+has_heard() { # NUMBER: whether so many events have come
+    [ "$(grep -c '^data: {"type":"event"' "$folder/heard")" -ge "$1" ]
+}
+
+history() { # INDEX: what that broker keeps
+    curl -fsS "127.0.0.1:${ports[$1]}/topics/orders/messages"
+}
+
+is_alike() { # whether the node that came back keeps what another one keeps
+    local one other
+    one=$(history 0) && other=$(history 2) && [ "$one" = "$other" ]
 }
 
 publish() { # NUMBER PORT: once, however often it is sent
@@ -79,16 +101,11 @@ publish() { # NUMBER PORT: once, however often it is sent
 }
 
 curl -fsS -o /dev/null -X POST 127.0.0.1:8081/topics -d '{"name":"orders"}'
-for _ in $(seq 100); do
-    curl -fso /dev/null 127.0.0.1:8082/topics/orders && break
-    sleep 0.05
-done
-curl -sN 127.0.0.1:8082/topics/orders/events >"$folder/heard" &
+await 'a topic that was created on one node is on another' there 1 /topics/orders
+: >"$folder/heard"
+curl -sN 127.0.0.1:8082/topics/orders/events >>"$folder/heard" &
 processes+=($!)
-for _ in $(seq 100); do
-    grep -q ack "$folder/heard" && break
-    sleep 0.05
-done
+await 'the stream of another node begins' grep -q ack "$folder/heard"
 for number in $(seq 30); do
     publish "$number" 8083
     case $number in
@@ -98,16 +115,8 @@ for number in $(seq 30); do
     esac
 done
 ready 0
-for _ in $(seq 100); do
-    [ "$(grep -c '^data: {"type":"event"' "$folder/heard")" = 30 ] && break
-    sleep 0.1
-done
+await 'all 30 messages are heard' has_heard 30
 heard=$(sed -n 's/.*"payload":\([0-9]*\)}.*/\1/p' "$folder/heard" | tr '\n' ' ')
 [ "$heard" = "$(seq 30 | tr '\n' ' ')" ] || fail "not each once, in order: $heard"
-for _ in $(seq 100); do
-    first=$(curl -s 127.0.0.1:8081/topics/orders/messages)
-    [ "$first" = "$(curl -s 127.0.0.1:8083/topics/orders/messages)" ] && break
-    sleep 0.05
-done
-[ "$first" = "$(curl -s 127.0.0.1:8083/topics/orders/messages)" ] || fail "the node that came back has another history"
+await 'the node that came back has the history of another' is_alike
 echo "30 messages through one node, heard on another, each once, while a third and a NATS server were killed"
