@@ -193,8 +193,10 @@ test("who asks too much, or reads too little, is told", async () => {
   const hasty = await serve({ RATE_MESSAGES_PER_SEC: "1" });
   for (const { operation, payload } of examples) {
     const connection = await connect(hasty);
-    await connection.ask(operation, payload);
-    assert.equal((await connection.ask(operation, payload))?.id, "tooSoon");
+    // One a second is allowed: on a machine that stalls for so long the second is not too soon, but another will be.
+    let id;
+    for (let tries = 0; id !== "tooSoon" && tries < 20; tries += 1) id = (await connection.ask(operation, payload))?.id;
+    assert.equal(id, "tooSoon");
     connection.close();
   }
 
