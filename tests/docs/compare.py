@@ -46,12 +46,18 @@ class Comparison:
         match = re.match(pattern, text) if further else re.fullmatch(pattern, text)
         if match is None:
             return False
-        for name, real in zip(names, match.groups(), strict=True):
-            if name in self.varying:
-                self.varying[name] = real
-            else:
-                self.stands_for[name] = real
-        return self.sums_are_right()
+        found = dict(zip(names, match.groups(), strict=True))
+        varying = self.varying | {name: real for name, real in found.items() if name in self.varying}
+        if not self.sums_are_right(varying):
+            # They stand for nothing then: the command may be typed again, and show others.
+            return False
+        self.varying = varying
+        self.stands_for.update({name: real for name, real in found.items() if name not in varying})
+        return True
+
+    def absent(self) -> list[str]:
+        """What is to vary, and was never shown: a sum with it has never been checked."""
+        return [name for name, real in self.varying.items() if real is None]
 
     def pattern(self, documented: str) -> tuple[str, list[str]]:
         varying = [rf"(?<![\w.]){re.escape(word)}(?![\w.])" for word in self.varying]
@@ -78,9 +84,9 @@ class Comparison:
                 names.append(word)
         return pattern + re.escape(text[at:]), names
 
-    def sums_are_right(self) -> bool:
+    def sums_are_right(self, varying: dict[str, str | None]) -> bool:
         for words, total in self.sums:
-            real = [self.varying[word] for word in words]
+            real = [varying[word] for word in words]
             if all(real) and sum(float(number) for number in real if number) != float(total):
                 return False
         return True

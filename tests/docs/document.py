@@ -46,6 +46,7 @@ class Document:
         self.comparison = Comparison(self.stands_for, [])
         self.terminals: list[Terminal] = []
         self.pending: list[Pending] = []
+        self.comparisons: list[tuple[Block, Comparison]] = []
         self.ran = 0
         self.excused: list[tuple[int, str]] = []
 
@@ -59,6 +60,10 @@ class Document:
                 raise Failure(f"{self.path}:{block.line}: {failure}") from failure
         for pending in self.pending:
             self.at_the_end(pending)
+        # Only now: what runs on may have shown it late.
+        for block, comparison in self.comparisons:
+            if absent := comparison.absent():
+                raise Failure(f"{self.path}:{block.line}: varies, and is nowhere: {', '.join(absent)}")
 
     def take(self, block: Block, text: str) -> None:
         if block.not_run is not None:
@@ -66,6 +71,7 @@ class Document:
             self.check_what_is_not_run(block)
             return
         self.comparison = Comparison(self.stands_for, block.varies)
+        self.comparisons.append((block, self.comparison))
         terminal = self.free_terminal()
         for command in block.before:
             self.hidden(terminal, command)
@@ -79,7 +85,7 @@ class Document:
             program = self.directory / f".block-{block.line}{SUFFIX[block.language]}"
             program.write_text(block.text + "\n")
             step = Step(f"{PROGRAM[block.language]} {program.name}", "")
-            self.command(block, step, terminal, is_last=True)
+            self.command(block, step, terminal, after=None)
         for command in block.after:
             self.hidden(self.free_terminal(), command)
         self.ran += 1
@@ -88,7 +94,7 @@ class Document:
         typed = steps(block)
         if not typed:
             raise Failure("there is no command")
-        for step in typed:
+        for step, after in zip(typed, [*typed[1:], None], strict=True):
             if step.interrupt:
                 if terminal.ended:
                     raise Failure("^C interrupts nothing")
@@ -101,13 +107,11 @@ class Document:
                 terminal.type(step.typed)
                 self.expect(step, terminal, ends=False)
             else:
-                self.command(block, step, terminal, is_last=step is typed[-1])
+                self.command(block, step, terminal, after)
 
-    def command(self, block: Block, step: Step, terminal: Terminal, is_last: bool) -> None:
+    def command(self, block: Block, step: Step, terminal: Terminal, after: Step | None) -> None:
         step.typed = self.comparison.typed(step.typed)
-        following = steps(block)
-        position = next((at for at, other in enumerate(following) if other.typed == step.typed), len(following))
-        after = following[position + 1] if position + 1 < len(following) else None
+        is_last = after is None
         interrupted = after is not None and after.interrupt
         terminal.type(step.typed)
         if (block.runs_on and is_last) or interrupted:

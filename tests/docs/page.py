@@ -23,8 +23,10 @@ PROGRAM = {"python": "python3", "js": "node --no-warnings --experimental-websock
 SUFFIX = {"python": ".py", "js": ".mjs"}
 # A page is a program too, but it takes a browser and someone who looks: it is a file, or a fragment.
 WANTS_A_WORD = SHELL | set(PROGRAM) | {"html", "javascript", "rust"}
+# What is only read. Examples are run by tests/it, with the settings behind the word.
+DATA = {"example", "json", "text", "toml", "yaml"}
 MARKER = re.compile(r"<!-- (not run|runs on|looks again|file|varies|may repeat|before|after)(?:: (.*))? -->")
-FENCE = re.compile(r"( *)(`{3,})(\w*)")
+FENCE = re.compile(r"(`{3,})(\w+)|(```)(example) \S.*")
 
 
 class Misuse(Exception):
@@ -59,17 +61,21 @@ def blocks(path: Path) -> list[Block]:
         if marker := MARKER.fullmatch(line.strip()):
             markers.append((marker[1], marker[2]))
             continue
-        fence = FENCE.fullmatch(line)
-        if fence is None or fence[1]:
+        if not line.lstrip().startswith(("```", "~~~")):
             if markers and line.strip():
                 raise Misuse(f"{path}:{number}: a marker stands in front of a block")
             continue
+        if (fence := FENCE.fullmatch(line)) is None:
+            raise Misuse(f"{path}:{number}: a block begins with ``` and its language, on the left")
+        ticks, language = fence[1] or fence[3], fence[2] or fence[4]
         content = []
         for _, inner in lines:
-            if inner == fence[2]:
+            if inner == ticks:
                 break
             content.append(inner)
-        block = Block(number, fence[3], "\n".join(content))
+        else:
+            raise Misuse(f"{path}:{number}: the block has no end")
+        block = Block(number, language, "\n".join(content))
         for name, value in markers:
             mark(block, name, value or "", f"{path}:{number}")
         markers = []
@@ -77,6 +83,8 @@ def blocks(path: Path) -> list[Block]:
             if block.language not in SHELL | set(PROGRAM) and not (block.file or block.not_run):
                 raise Misuse(f"{path}:{number}: a block of {block.language} is a file, or not run for a reason")
             found.append(block)
+        elif block.language not in DATA:
+            raise Misuse(f"{path}:{number}: {block.language} is no language of a block")
     return found
 
 

@@ -15,6 +15,7 @@ import document
 from document import Document, Failure
 from links import broken
 from page import Misuse
+from run import at_most
 from settings import unknown
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,14 @@ class Pages(unittest.TestCase):
         self.try_page(block("console", text, "varies: 2 + 5 = 7"))
         self.refuse("is to show", block("console", text, "varies: 2 + 5 = 8"))
 
+    def test_numbers_that_are_shown_again(self) -> None:
+        self.try_page(block("console", "$ echo >>tries; wc -l <tries\n8", "varies: 8 = 3", "looks again"))
+
+    def test_numbers_that_are_nowhere(self) -> None:
+        text = "$ echo 3 lost\n2 lost\n$ echo 4\n5"
+        self.refuse("page.md:5: varies, and is nowhere: 6", block("console", text, "varies: 2 5", "varies: 6"))
+        self.refuse("is nowhere: 5", block("console", "$ tail -f /dev/null\n…", "varies: 5 + 6 = 7", "runs on"))
+
     def test_what_runs_on(self) -> None:
         self.try_page(
             block("console", "$ tail -f later\nhere", "before: touch later", "runs on"), block("sh", "echo here >later")
@@ -83,6 +92,10 @@ class Pages(unittest.TestCase):
         # Its end is seen as soon as the prompt is there, which may take a busy machine a while.
         with mock.patch.object(document, "LOOK_SECS", 10):
             self.refuse("is to run on", block("sh", "true", "runs on"))
+        # It is interrupted also where another like it was not, and where its epoch is another.
+        again = "$ sleep $((n++ * 99))"
+        self.try_page(block("console", f"{again}\n{again}\n^C\n$ echo free\nfree"))
+        self.try_page(block("console", f"$ echo {OTHER}\n{EPOCH}\n$ tail -f /dev/null # {EPOCH}\n^C"))
         self.try_page(block("console", "$ sed -u s/a/b/\n> hallo\nhbllo\n> a\nb\n^C\n$ echo free\nfree"))
 
     def test_what_comes_later(self) -> None:
@@ -103,6 +116,17 @@ class Pages(unittest.TestCase):
         self.refuse("cannot read", block("sh", "if then", "not run: a reason"))
         self.refuse("there is no deploy/nowhere", block("sh", "cat deploy/nowhere", "not run: a reason"))
         self.refuse("is a file, or not run", block("html", "<p>"))
+
+    def test_blocks_that_are_none(self) -> None:
+        self.try_page(block("json", "{}"), block("example AUTH_ENABLED=true", "> {}"))
+        for fence in ("  ```sh", "~~~", "~~~sh", "```", "```sh title", "\t```sh"):
+            self.refuse("page.md:3: a block begins with", f"{fence}\ntrue\n```\n")
+        self.refuse("shell is no language", block("shell", "true"))
+        self.refuse("has no end", "```sh\ntrue\n")
+
+    def test_a_page_that_takes_too_long(self) -> None:
+        with at_most(1):
+            self.refuse("page.md:7: the page has taken 1 s", block("sh", "true"), block("sh", "sleep 99"))
 
     def test_files(self) -> None:
         uses = block("console", "$ python3 program.py\n7")
