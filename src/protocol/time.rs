@@ -32,7 +32,8 @@ impl Timestamp {
         Self(text)
     }
 
-    /// The moment that has this text; none if it is not the text of one.
+    /// The moment that has this text; none if it has not the shape of one. Months and hours are not looked at:
+    /// what is read was written as [`as_str`](Self::as_str) has it.
     pub fn from_text(text: &str) -> Option<Self> {
         let bytes: [u8; Self::LEN] = text.as_bytes().try_into().ok()?;
         let is_alike = |(byte, like): (&u8, &u8)| match like {
@@ -115,6 +116,17 @@ mod tests {
             assert_eq!(ts.as_str(), text);
             assert_eq!(Timestamp::from_text(text), Some(ts));
             assert_eq!(format!("{ts:?}"), text);
+        }
+        for text in [
+            "",
+            "1970-01-01T00:00:00.000z",
+            "1970-01-01T00:00:00.00Z",
+            "1970-01-01T00:00:00.0000Z",
+            "1970-01-01 00:00:00.000Z",
+            "197O-01-01T00:00:00.000Z",
+            "１-01-01T00:00:00.000Z12",
+        ] {
+            assert_eq!(Timestamp::from_text(text), None, "{text}");
         }
         for unix_ms in (0..4_000_000_000_000).step_by(9_999_999_967) {
             let text = Timestamp::from_unix_ms(unix_ms).as_str().to_owned();
