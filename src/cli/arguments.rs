@@ -234,7 +234,10 @@ fn top_command() -> Command {
             Arg::new("sort")
                 .long("sort")
                 .value_name("COLUMN")
-                .help("By what, the largest first, or a name by the alphabet"),
+                .help(
+                    "By what, the largest first, or a name by the alphabet. Of more than 200 connections \
+                     those are listed that lag most, for 'dropped' lost most, for 'since' are oldest",
+                ),
             Arg::new("interval")
                 .long("interval")
                 .value_name("SECONDS")

@@ -41,7 +41,7 @@ fn cells(report: &str, name: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_pipe_it_is_text_for_people_and_programs() {
     let broker = Broker::start(&[]);
-    for topic in ["busy", "idle"] {
+    for topic in ["busy", "idle", "two words"] {
         broker.create_topic(topic).await;
     }
     let mut subscriber = Client::connect_as(&broker, "watcher").await;
@@ -68,7 +68,8 @@ async fn in_a_pipe_it_is_text_for_people_and_programs() {
     assert!(busy[2].parse::<f64>().expect("a rate") > 1.0, "{report}");
     // The busiest first.
     assert!(report.find("\nbusy") < report.find("\nidle"), "{report}");
-    assert!(report.contains("connections 2, 1 subscribed"), "{report}");
+    assert!(report.contains("conn 2   subs 1 "), "{report}");
+    assert_eq!(cells(&report, "two_words").len(), header.len() - 1);
 
     let ((_, report, _), broker) = tokio::task::spawn_blocking(move || {
         let arguments = ["connections", "--interval", "1", "--sort", "client"];

@@ -97,6 +97,19 @@ pub(super) struct Meters {
 }
 
 impl Look {
+    /// Which connections these are, where the broker may have more.
+    pub(super) fn chosen(&self, view: View, by: By) -> Option<String> {
+        if view == View::Topics || self.connections.len() < CONNECTIONS_MAX {
+            return None;
+        }
+        let which = match by.of_broker() {
+            "dropped" => "that lost most",
+            "age" => "that are oldest",
+            _ => "with most lag",
+        };
+        Some(format!("the {CONNECTIONS_MAX} {which}"))
+    }
+
     /// Asks the broker.
     pub(super) async fn take(
         settings: &ClientSettings,
@@ -196,6 +209,32 @@ mod tests {
         process_start_time_seconds 1756116000.5\n\
         process_cpu_seconds_total 12.5\n\
         process_resident_memory_bytes 1048576\n";
+
+    #[test]
+    fn it_says_which_connections_it_has_where_there_may_be_more() {
+        let of = |count: usize| Look {
+            at: Instant::now(),
+            stats: Stats::default(),
+            connections: (0..count).map(|_| Connection::default()).collect(),
+            meters: Meters::default(),
+        };
+        let by = |name| View::Connections.by(Some(name)).expect("a column");
+        let chosen = |count, name| of(count).chosen(View::Connections, by(name));
+        assert_eq!(chosen(199, "lag"), None);
+        assert_eq!(
+            chosen(200, "out/s").as_deref(),
+            Some("the 200 with most lag")
+        );
+        assert_eq!(
+            chosen(200, "dropped").as_deref(),
+            Some("the 200 that lost most")
+        );
+        assert_eq!(
+            chosen(200, "since").as_deref(),
+            Some("the 200 that are oldest")
+        );
+        assert_eq!(of(0).chosen(View::Topics, by("lag")), None);
+    }
 
     #[test]
     fn metrics_tell_latency_and_what_the_process_takes() {

@@ -12,6 +12,9 @@ use crate::config::client::ClientSettings;
 use look::Look;
 use table::Since;
 
+mod figures;
+#[cfg(feature = "top")]
+mod list;
 mod look;
 #[cfg(feature = "top")]
 mod screen;
@@ -44,6 +47,14 @@ pub(super) struct Wanted {
 }
 
 impl View {
+    #[cfg(feature = "top")]
+    fn name(self) -> &'static str {
+        match self {
+            Self::Topics => "topics",
+            Self::Connections => "connections",
+        }
+    }
+
     fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Topics => table::TOPICS,
@@ -117,7 +128,8 @@ async fn report(
         if printed > 0 {
             writeln!(out)?;
         }
-        print(&Since::new(Some(&before), &now), wanted, out)?;
+        let chosen = now.chosen(wanted.view, wanted.by);
+        print(&Since::new(Some(&before), &now), chosen, wanted, out)?;
         out.flush()?;
         before = now;
         printed += 1;
@@ -126,9 +138,17 @@ async fn report(
 }
 
 /// Columns with two spaces between them: texts to the left, numbers to the right.
-fn print(since: &Since<'_>, wanted: Wanted, out: &mut dyn Write) -> io::Result<()> {
+fn print(
+    since: &Since<'_>,
+    chosen: Option<String>,
+    wanted: Wanted,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     for line in since.totals() {
         writeln!(out, "{line}")?;
+    }
+    if let Some(chosen) = chosen {
+        writeln!(out, "of the connections {chosen}")?;
     }
     writeln!(out)?;
     let rows = since.rows(wanted.view, wanted.by);

@@ -8,24 +8,22 @@ use std::time::Duration;
 
 use ratatui::Frame;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::style::{Modifier, Style, Stylize};
+use ratatui::layout::{Constraint, Layout};
+use ratatui::style::{Style, Stylize};
 use ratatui::text::Line;
-use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, TableState};
+use ratatui::widgets::{Paragraph, Sparkline};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::super::Failure;
+use super::list::List;
 use super::look::Look;
-use super::table::{self, Since};
+use super::table::Since;
 use super::{By, View, Wanted};
 use crate::config::client::ClientSettings;
 
 /// Looks whose rates are drawn: more than a screen is wide.
 const HISTORY_MAX: usize = 512;
-
-/// So much of a name is seen, whatever other columns there are.
-const NAME_WIDTH_MIN: usize = 16;
 
 /// From so many lines on there is room for a plot.
 const PLOT_FROM_HEIGHT: u16 = 18;
@@ -49,7 +47,7 @@ struct Screen {
     /// Only what has it in its first column; and whether it is being typed.
     filter: String,
     is_typing: bool,
-    place: TableState,
+    list: List,
     before: Option<Look>,
     now: Look,
     delivered: VecDeque<u64>,
@@ -168,7 +166,7 @@ impl Screen {
             focus,
             filter: String::new(),
             is_typing: false,
-            place: TableState::default().with_selected(0),
+            list: List::default(),
             before: None,
             now,
             delivered: VecDeque::new(),
@@ -181,6 +179,7 @@ impl Screen {
             Err(failure) => self.trouble = Some(failure.to_string()),
             Ok(look) => {
                 self.trouble = None;
+                self.list.forget();
                 let before = std::mem::replace(&mut self.now, look);
                 let rate = Since::new(Some(&before), &self.now).delivered();
                 self.before = Some(before);
@@ -224,7 +223,7 @@ impl Screen {
                 };
                 self.focus.by = self.focus.view.by_default();
                 self.filter.clear();
-                self.place.select(Some(0));
+                self.list.select(0);
             }
             KeyCode::Char('s') | KeyCode::Right => by.column = (by.column + 1) % columns,
             KeyCode::Char('S') | KeyCode::Left => {
@@ -233,12 +232,12 @@ impl Screen {
             KeyCode::Char('r') => by.is_reversed = !by.is_reversed,
             KeyCode::Char('p' | ' ') => self.focus.is_paused = !self.focus.is_paused,
             KeyCode::Char('/') => self.is_typing = true,
-            KeyCode::Down | KeyCode::Char('j') => self.place.select_next(),
-            KeyCode::Up | KeyCode::Char('k') => self.place.select_previous(),
-            KeyCode::PageDown => self.place.scroll_down_by(10),
-            KeyCode::PageUp => self.place.scroll_up_by(10),
-            KeyCode::Home => self.place.select_first(),
-            KeyCode::End => self.place.select_last(),
+            KeyCode::Down | KeyCode::Char('j') => self.list.move_by(1),
+            KeyCode::Up | KeyCode::Char('k') => self.list.move_by(-1),
+            KeyCode::PageDown => self.list.move_by(10),
+            KeyCode::PageUp => self.list.move_by(-10),
+            KeyCode::Home => self.list.select(0),
+            KeyCode::End => self.list.select(usize::MAX),
             _ => {}
         }
         Pressed::Go
@@ -255,7 +254,7 @@ impl Screen {
             KeyCode::Char(letter) => self.filter.push(letter),
             _ => {}
         }
-        self.place.select(Some(0));
+        self.list.select(0);
     }
 
     fn draw(&mut self, frame: &mut Frame<'_>) {
@@ -281,26 +280,29 @@ impl Screen {
         let bars: Vec<_> = newest.copied().collect();
         let bars = Sparkline::default().data(bars.into_iter().rev());
         frame.render_widget(bars.style(Style::new().cyan()), plot);
-        let rows = since.rows(self.focus.view, self.focus.by);
-        let rows = rows
-            .into_iter()
-            .filter(|row| self.filter.is_empty() || row[0].short().contains(&self.filter));
-        let rows: Vec<_> = rows.collect();
-        draw_table(frame, table, self.focus, &rows, &mut self.place);
+        let Focus { view, by, .. } = self.focus;
+        self.list.update(&since, view, by, &self.filter);
+        self.list.draw(frame, table, view, by);
         frame.render_widget(self.foot(), foot);
     }
 
     fn title(&self) -> Line<'static> {
-        let what = match self.focus.view {
-            View::Topics => "topics",
-            View::Connections => "connections, the slowest 200",
+        let Focus {
+            view,
+            by,
+            is_paused,
+        } = self.focus;
+        let what = match self.now.chosen(view, by) {
+            None => view.name().to_owned(),
+            Some(chosen) => format!("{}, {chosen}", view.name()),
         };
-        let pace = if self.focus.is_paused {
-            "paused".to_owned()
+        // In front: a long address leaves no room for what stands behind it.
+        let pace = if is_paused {
+            "PAUSED".to_owned()
         } else {
             format!("every {} s", self.interval.as_secs())
         };
-        Line::from(format!("shardcast at {}: {what} ({pace})", self.url)).bold()
+        Line::from(format!("{pace}: {what} at {}", self.url)).bold()
     }
 
     fn foot(&self) -> Line<'static> {
@@ -315,83 +317,6 @@ impl Screen {
         }
         Line::from(format!("only with '{}': Esc shows all", self.filter))
     }
-}
-
-/// As many columns as there is room for, from the left.
-fn draw_table(
-    frame: &mut Frame<'_>,
-    area: Rect,
-    focus: Focus,
-    rows: &[table::Row],
-    place: &mut TableState,
-) {
-    let widths = widths(usize::from(area.width), focus.view.columns(), rows);
-    let aligned = |text: String, is_text: bool, width: usize| {
-        let line = Line::from(text);
-        if is_text || width == 0 {
-            line
-        } else {
-            line.right_aligned()
-        }
-    };
-    let is_text = |at: usize| at == 0 || rows.first().is_some_and(|row| row[at].is_text());
-    let names = focus.view.columns().iter().enumerate().take(widths.len());
-    let header = names.map(|(at, name)| {
-        let arrow = match (at == focus.by.column, focus.by.is_reversed) {
-            (false, _) => "",
-            (true, false) => "▼",
-            (true, true) => "▲",
-        };
-        aligned(format!("{name}{arrow}"), is_text(at), widths[at])
-    });
-    let header = Row::new(header).style(Modifier::UNDERLINED);
-    let body = rows.iter().map(|row| {
-        let cells = row.iter().enumerate().take(widths.len()).map(|(at, cell)| {
-            let name = focus.view.columns()[at];
-            let line = aligned(cell.short(), cell.is_text(), widths[at]);
-            if name.starts_with("DROP") && cell.is_above_zero() {
-                Cell::from(line.yellow())
-            } else {
-                Cell::from(line)
-            }
-        });
-        Row::new(cells)
-    });
-    let constraints = widths
-        .iter()
-        .map(|width| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
-    let table = Table::new(body, constraints)
-        .header(header)
-        .row_highlight_style(Modifier::REVERSED);
-    frame.render_stateful_widget(table, area, place);
-}
-
-/// How wide the columns are that there is room for, from the left. The first gets what the others leave
-/// it, and is cut if that is less than it is wide.
-fn widths(room: usize, columns: &[&str], rows: &[table::Row]) -> Vec<usize> {
-    let widths = columns.iter().enumerate().map(|(at, name)| {
-        let cells = rows.iter().map(|row| row[at].short().chars().count());
-        // The arrow of the column by which it is sorted.
-        let least = name.chars().count() + 1;
-        cells.max().unwrap_or_default().max(least)
-    });
-    let mut widths: Vec<_> = widths.collect();
-    let others: usize = widths.iter().skip(1).map(|width| width + 1).sum();
-    if let Some(first) = widths.first_mut() {
-        *first = room
-            .saturating_sub(others)
-            .clamp(NAME_WIDTH_MIN.min(*first), *first);
-    }
-    let mut taken = 0;
-    let fits = widths.iter().take_while(|width| {
-        taken += **width;
-        let fits = taken <= room;
-        taken += 1;
-        fits
-    });
-    let fitting = fits.count();
-    widths.truncate(fitting);
-    widths
 }
 
 #[cfg(test)]
@@ -454,7 +379,7 @@ mod tests {
     fn topics_and_connections_fit_on_a_small_screen_and_a_smaller_one() {
         let mut screen = screen();
         let lines = drawn(&mut screen, 80, 24);
-        assert!(lines[0].starts_with("shardcast at ws://127.0.0.1:8080/ws: topics"));
+        assert_eq!(lines[0], "every 2 s: topics at ws://127.0.0.1:8080/ws");
         let header = lines.iter().find(|line| line.starts_with("TOPIC"));
         let header = header.expect("a header");
         assert!(
@@ -498,7 +423,8 @@ mod tests {
         press(&mut screen, "\u{1b}");
         assert_eq!(names(&mut screen), "ao");
         press(&mut screen, "p");
-        assert!(drawn(&mut screen, 80, 12)[0].contains("paused"));
+        screen.url = format!("wss://{}.example:8443/ws", "broker".repeat(20));
+        assert!(drawn(&mut screen, 80, 12)[0].starts_with("PAUSED: topics at wss"));
         let quit = Event::Key(KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE));
         assert_eq!(screen.press(&quit), Pressed::Quit);
     }

@@ -1,8 +1,8 @@
 //! Two looks at a broker, put into lines: totals, and a table that can be sorted.
 
 use std::cmp::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::figures::{as_float, short, short_bytes, up};
 use super::look::{Connection, Look, Topic};
 use super::{By, View};
 use crate::cli::harmless;
@@ -48,15 +48,22 @@ impl Cell {
         }
     }
 
-    /// In full, for programs.
+    /// In full, for programs: one word each time, or what follows would be in another column.
     pub(super) fn exact(&self) -> String {
         match self {
-            Self::Text(text) => text.clone(),
+            Self::Text(text) if text.is_empty() => "-".into(),
+            Self::Text(text) => text.replace(char::is_whitespace, "_"),
             Self::Count(count) | Self::Millis(count) => count.to_string(),
             Self::Rate(None) | Self::Bytes(None) => "-".into(),
             Self::Rate(Some(rate)) => format!("{rate:.1}"),
             Self::Bytes(Some(bytes)) => format!("{bytes:.0}"),
         }
+    }
+
+    /// Whether it is a text with this one in it.
+    #[cfg(feature = "top")]
+    pub(super) fn contains(&self, part: &str) -> bool {
+        matches!(self, Self::Text(text) if text.contains(part))
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -87,37 +94,6 @@ impl Cell {
             _ => Ordering::Equal,
         }
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "only to be read by a person")]
-fn as_float(count: u64) -> f64 {
-    count as f64
-}
-
-/// Three digits and a letter.
-pub(super) fn short(number: f64) -> String {
-    scaled(number, 1000.0, &["", "k", "M", "G", "T", "P", "E"])
-}
-
-/// The same for bytes.
-pub(super) fn short_bytes(number: f64) -> String {
-    scaled(number, 1024.0, &["B", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
-}
-
-fn scaled(number: f64, step: f64, units: &[&str]) -> String {
-    let (mut number, mut unit) = (number, 0);
-    // What would be rounded up to four digits has the next letter.
-    while number >= 999.5 && unit + 1 < units.len() {
-        number /= step;
-        unit += 1;
-    }
-    let digits = match number {
-        _ if number.fract() == 0.0 && unit == 0 => 0,
-        ..9.995 => 2,
-        ..99.95 => 1,
-        _ => 0,
-    };
-    format!("{number:.digits$}{}", units[unit])
 }
 
 /// What a broker has done between two looks, or since its start.
@@ -153,7 +129,7 @@ impl<'l> Since<'l> {
         self.rate(|look| Some(look.stats.totals.delivered))
     }
 
-    /// What holds for all, in three lines.
+    /// What holds for all, in three lines of at most 80 columns.
     pub(super) fn totals(&self) -> [String; 3] {
         let totals = &self.now.stats.totals;
         let meters = &self.now.meters;
@@ -173,7 +149,7 @@ impl<'l> Since<'l> {
             || "-".into(),
             |before| {
                 let cpu_sec = meters.cpu_sec - before.meters.cpu_sec;
-                format!("{:.0} %", cpu_sec * 100.0 / self.seconds)
+                format!("{:.0}%", cpu_sec * 100.0 / self.seconds)
             },
         );
         [
@@ -193,10 +169,10 @@ impl<'l> Since<'l> {
                     .map_or_else(|| "-".into(), short_bytes),
             ),
             format!(
-                "topics {}   connections {}, {} subscribed   cpu {cpu}   memory {}   up {}",
-                self.now.stats.topics.len(),
-                totals.connections,
-                totals.subscribers,
+                "topics {}   conn {}   subs {}   cpu {cpu}   mem {}   up {}",
+                short(as_float(self.now.stats.topics.len() as u64)),
+                short(as_float(totals.connections)),
+                short(as_float(totals.subscribers)),
                 short_bytes(meters.resident),
                 up(meters.started),
             ),
@@ -270,27 +246,9 @@ impl<'l> Since<'l> {
     }
 }
 
-/// How long ago `started` is, in seconds since 1970.
-fn up(started: f64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = now.map_or(0.0, |now| (now.as_secs_f64() - started).max(0.0));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "not negative, and cut to whole minutes anyway"
-    )]
-    let minutes = (seconds / 60.0) as u64;
-    match minutes {
-        0 => format!("{seconds:.0} s"),
-        1..60 => format!("{minutes} min"),
-        60..1440 => format!("{} h {} min", minutes / 60, minutes % 60),
-        _ => format!("{} d {} h", minutes / 1440, minutes / 60 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     use super::super::look::Meters;
     use super::*;
@@ -305,24 +263,6 @@ mod tests {
                 ..Meters::default()
             },
         }
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        for (number, text) in [
-            (0.0, "0"),
-            (7.0, "7"),
-            (0.25, "0.25"),
-            (12.34, "12.3"),
-            (999.0, "999"),
-            (999.7, "1.00k"),
-            (12_345.0, "12.3k"),
-            (1_500_000.0, "1.50M"),
-            (f64::from(u32::MAX), "4.29G"),
-        ] {
-            assert_eq!(short(number), text);
-        }
-        assert_eq!(short_bytes(1536.0), "1.50Ki");
     }
 
     #[test]
@@ -362,11 +302,43 @@ mod tests {
     }
 
     #[test]
-    fn a_long_time_has_two_units() {
+    fn totals_of_a_large_broker_fit_into_80_columns() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("now");
-        let ago = |seconds: f64| up(now.as_secs_f64() - seconds);
-        assert_eq!(ago(90.0), "1 min");
-        assert_eq!(ago(3_700.0), "1 h 1 min");
-        assert_eq!(ago(2.5 * 86_400.0), "2 d 12 h");
+        let started = now.as_secs_f64() - 365.96 * 86_400.0;
+        let topics = (0..100_000).map(|at| format!("\"{at}\":{{}}"));
+        let topics = topics.collect::<Vec<_>>().join(",");
+        let stats = |many: u64| {
+            let names = "messages delivered skipped dropped queued bytes_out";
+            let totals = names.split(' ').map(|name| format!("\"{name}\":{many}"));
+            let totals = totals.collect::<Vec<_>>().join(",");
+            format!(
+                r#"{{"topics":{{{topics}}},"totals":{{"connections":1234567,"subscribers":123456789,{totals}}}}}"#
+            )
+        };
+        let began = Instant::now();
+        let before = look(began, &stats(0), started);
+        let mut now = look(
+            began + Duration::from_secs(2),
+            &stats(987_654_321_000),
+            started,
+        );
+        now.meters.cpu_sec = 128.0 * 2.0;
+        now.meters.resident = 123_456_789_012.0;
+        now.meters.latency = vec![(30.0, 1.0), (f64::INFINITY, 2.0)];
+        let lines = Since::new(Some(&before), &now).totals();
+        for line in &lines {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        assert_eq!(
+            lines[2],
+            "topics 100k   conn 1.23M   subs 123M   cpu 12800%   mem 115Gi   up 365 d 23 h"
+        );
+    }
+
+    #[test]
+    fn each_cell_is_one_word_for_programs() {
+        let cell = |text: &str| Cell::Text(text.into()).exact();
+        assert_eq!(cell("a b\u{a0}c"), "a_b_c");
+        assert_eq!(cell(""), "-");
     }
 }
