@@ -55,6 +55,8 @@ pub(crate) struct Held {
 pub(crate) struct Lost {
     pub(crate) reason: String,
     pub(crate) retry_after: Option<Duration>,
+    /// What the broker has said last about the connection.
+    pub(crate) error: Option<Error>,
     /// It would be refused for ever.
     pub(crate) refusal: Option<Error>,
 }
@@ -64,6 +66,7 @@ impl Lost {
         Self {
             reason: reason.into(),
             retry_after: None,
+            error: None,
             refusal: None,
         }
     }

@@ -92,16 +92,15 @@ impl Supervisor {
                     backoff.reset();
                 }
             }
+            if !self.shared.reconnect {
+                let own = || Error::new("CONNECTION_LOST", lost.reason);
+                return Some(lost.refusal.or(lost.error).unwrap_or_else(own));
+            }
             if let Some(refusal) = lost.refusal {
                 refusals += 1;
-                let is_hopeless =
-                    !self.credentials.can_change() || refusals >= REFUSALS_OF_FRESH_MAX;
-                if is_hopeless || !self.shared.reconnect {
+                if !self.credentials.can_change() || refusals >= REFUSALS_OF_FRESH_MAX {
                     return Some(refusal);
                 }
-            }
-            if !self.shared.reconnect {
-                return Some(Error::new("CONNECTION_LOST", lost.reason));
             }
             let pause = backoff.pause(lost.retry_after);
             tracing::info!(?pause, "no connection to the broker: {}", lost.reason);
@@ -165,6 +164,7 @@ impl Supervisor {
         self.shared.has_room.notify_waiters();
         let lost = ended.map(|mut lost| {
             let error = conversation.last_error.take();
+            lost.error.clone_from(&error);
             lost.refusal = error.filter(|error| self.credentials.is_final(error, &proof));
             lost
         });

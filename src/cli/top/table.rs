@@ -25,12 +25,12 @@ pub(super) type Row = Vec<Cell>;
 
 /// The columns of the topics.
 pub(super) const TOPICS: &[&str] = &[
-    "TOPIC", "SUBS", "MSG/S", "OUT_B/S", "DROP/S", "DROPPED", "MESSAGES", "SEQ",
+    "TOPIC", "SUBS", "MSG/S", "OUT-B/S", "DROP/S", "DROPPED", "MESSAGES", "SEQ",
 ];
 
 /// The columns of the connections.
 pub(super) const CONNECTIONS: &[&str] = &[
-    "CLIENT", "LAG", "LAG_MS", "DROPPED", "OUT/S", "IN/S", "SUBS", "VIA", "KEY", "ADDRESS",
+    "CLIENT", "LAG", "LAG-MS", "DROPPED", "OUT/S", "IN/S", "SUBS", "VIA", "KEY", "ADDRESS",
     "SINCE", "ID",
 ];
 
