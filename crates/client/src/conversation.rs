@@ -57,8 +57,8 @@ pub(crate) struct Lost {
     pub(crate) retry_after: Option<Duration>,
     /// What the broker has said last about the connection.
     pub(crate) error: Option<Error>,
-    /// It would be refused for ever.
-    pub(crate) refusal: Option<Error>,
+    /// It would say so for ever.
+    pub(crate) is_final: bool,
 }
 
 impl Lost {
@@ -67,7 +67,7 @@ impl Lost {
             reason: reason.into(),
             retry_after: None,
             error: None,
-            refusal: None,
+            is_final: false,
         }
     }
 }

@@ -94,12 +94,12 @@ impl Supervisor {
             }
             if !self.shared.reconnect {
                 let own = || Error::new("CONNECTION_LOST", lost.reason);
-                return Some(lost.refusal.or(lost.error).unwrap_or_else(own));
+                return Some(lost.error.unwrap_or_else(own));
             }
-            if let Some(refusal) = lost.refusal {
+            if lost.is_final {
                 refusals += 1;
                 if !self.credentials.can_change() || refusals >= REFUSALS_OF_FRESH_MAX {
-                    return Some(refusal);
+                    return lost.error;
                 }
             }
             let pause = backoff.pause(lost.retry_after);
@@ -164,8 +164,8 @@ impl Supervisor {
         self.shared.has_room.notify_waiters();
         let lost = ended.map(|mut lost| {
             let error = conversation.last_error.take();
-            lost.error.clone_from(&error);
-            lost.refusal = error.filter(|error| self.credentials.is_final(error, &proof));
+            lost.is_final = self.is_final(error.as_ref(), &proof);
+            lost.error = error;
             lost
         });
         (lost, Some(opened.elapsed()))
@@ -201,6 +201,10 @@ impl Supervisor {
         Ok((link, proof))
     }
 
+    fn is_final(&self, error: Option<&Error>, proof: &Proof) -> bool {
+        error.is_some_and(|error| self.credentials.is_final(error, proof))
+    }
+
     fn not_connected(&self, error: LinkError, proof: &Proof) -> Lost {
         let lost = Lost::new(error.to_string());
         match error {
@@ -208,7 +212,8 @@ impl Supervisor {
                 error, retry_after, ..
             } => Lost {
                 retry_after,
-                refusal: error.filter(|error| self.credentials.is_final(error, proof)),
+                is_final: self.is_final(error.as_ref(), proof),
+                error,
                 ..lost
             },
             _ => lost,
@@ -235,8 +240,8 @@ impl Supervisor {
                     let error = frame.error();
                     return Err(Lost {
                         retry_after: error.retry_after,
-                        refusal: Some(error.clone())
-                            .filter(|error| self.credentials.is_final(error, proof)),
+                        is_final: self.is_final(Some(&error), proof),
+                        error: Some(error.clone()),
                         ..Lost::new(format!("refused: {error}"))
                     });
                 }
