@@ -99,10 +99,8 @@ pub(super) struct Meters {
 impl Look {
     /// Which connections these are, where the broker may have more.
     pub(super) fn chosen(&self, view: View, by: By) -> Option<String> {
-        if view == View::Topics || self.connections.len() < CONNECTIONS_MAX {
-            return None;
-        }
-        let which = match by.of_broker() {
+        let largest = view.of_broker(by);
+        let which = match largest.filter(|_| self.connections.len() >= CONNECTIONS_MAX)? {
             "dropped" => "that lost most",
             "age" => "that are oldest",
             _ => "with most lag",
@@ -118,14 +116,13 @@ impl Look {
     ) -> Result<Self, Failure> {
         let stats = ask(settings, "/stats").await?;
         let metrics = get(settings, "/metrics").await?;
-        let connections = match view {
-            View::Topics => Vec::new(),
-            View::Connections => {
+        let connections = match view.of_broker(by) {
+            None => Vec::new(),
+            Some(sort) => {
                 #[derive(Deserialize)]
                 struct Page {
                     connections: Vec<Connection>,
                 }
-                let sort = by.of_broker();
                 let path = format!("/connections?sort={sort}&limit={CONNECTIONS_MAX}");
                 ask::<Page>(settings, &path).await?.connections
             }

@@ -89,16 +89,17 @@ impl View {
             is_reversed: false,
         })
     }
-}
 
-impl By {
-    /// What the broker is to give the largest of, where it does not give all.
-    fn of_broker(self) -> &'static str {
-        match table::CONNECTIONS.get(self.column).copied() {
+    /// What the broker is to give the largest of. None where it gives all.
+    fn of_broker(self, by: By) -> Option<&'static str> {
+        if self == Self::Topics {
+            return None;
+        }
+        Some(match table::CONNECTIONS.get(by.column).copied() {
             Some("DROPPED") => "dropped",
             Some("SINCE") => "age",
             _ => "lag",
-        }
+        })
     }
 }
 

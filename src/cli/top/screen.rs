@@ -115,34 +115,37 @@ impl Drop for Restores {
     }
 }
 
-/// Looks at the broker again and again, and at once when something else is wanted.
-async fn look_on(
+/// Looks at the broker again and again, and at once when something else is wanted than has been looked at, as `focus`
+/// is now.
+fn look_on(
     settings: ClientSettings,
     interval: Duration,
     mut focus: watch::Receiver<Focus>,
     looks: mpsc::Sender<Result<Look, Failure>>,
-) {
-    let mut pace = tokio::time::interval(interval);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pace.tick().await;
-    let asks = |focus: &Focus| (focus.view, focus.by.of_broker());
+) -> impl Future<Output = ()> {
+    let asks = |focus: &Focus| (focus.view, focus.view.of_broker(focus.by));
     let mut asked = asks(&focus.borrow());
-    loop {
-        let now = *focus.borrow_and_update();
-        if asks(&now) == asked {
-            tokio::select! {
-                _ = pace.tick(), if !now.is_paused => {}
-                changed = focus.changed() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => return,
-                },
+    async move {
+        let mut pace = tokio::time::interval(interval);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pace.tick().await;
+        loop {
+            let now = *focus.borrow_and_update();
+            if asks(&now) == asked {
+                tokio::select! {
+                    _ = pace.tick(), if !now.is_paused => {}
+                    changed = focus.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => return,
+                    },
+                }
             }
-        }
-        let Focus { view, by, .. } = *focus.borrow();
-        asked = (view, by.of_broker());
-        let look = Look::take(&settings, view, by).await;
-        if looks.send(look).await.is_err() {
-            return;
+            let wanted = *focus.borrow();
+            asked = asks(&wanted);
+            let look = Look::take(&settings, wanted.view, wanted.by).await;
+            if looks.send(look).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -326,6 +329,9 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::KeyEvent;
+    use shardcast_client::tls::Trust;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::super::look::Meters;
     use super::*;
@@ -427,6 +433,66 @@ mod tests {
         assert!(drawn(&mut screen, 80, 12)[0].starts_with("PAUSED: topics at wss"));
         let quit = Event::Key(KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE));
         assert_eq!(screen.press(&quit), Pressed::Quit);
+    }
+
+    /// Answers each call with as much as any asks for, once it may, and says what was called.
+    async fn stub(mut may: watch::Receiver<bool>, called: mpsc::UnboundedSender<String>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let mut head = [0; 4096];
+                let length = socket.read(&mut head).await.expect("a call");
+                let head = String::from_utf8_lossy(&head[..length]);
+                let path = head.split(' ').nth(1).expect("a path");
+                called.send(path.to_owned()).ok();
+                may.wait_for(|may| *may).await.ok();
+                let body = r#"{"topics":{},"totals":{},"connections":[]}"#;
+                let length = body.len();
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+                socket.write_all(answer.as_bytes()).await.ok();
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_while_the_broker_is_asked_is_asked_for_behind_that() {
+        let whole = ask_for_two();
+        let whole = tokio::time::timeout(Duration::from_secs(30), whole).await;
+        whole.expect("both were asked for");
+    }
+
+    async fn ask_for_two() {
+        let (go, may) = watch::channel(false);
+        let (called, mut calls) = mpsc::unbounded_channel();
+        let settings = ClientSettings {
+            url: stub(may, called).await,
+            client_id: None,
+            api_key: None,
+            trust: Trust::default(),
+            silence_max: Duration::from_secs(90),
+        };
+        let focus = |view: View, sort: &str| Focus {
+            view,
+            by: view.by(Some(sort)).expect("a column"),
+            is_paused: false,
+        };
+        let (focuses, wanted) = watch::channel(focus(View::Connections, "lag"));
+        let (looks, mut looked) = mpsc::channel(1);
+        // No look comes by itself.
+        let looking = tokio::spawn(look_on(settings, Duration::from_hours(1), wanted, looks));
+        focuses.send_replace(focus(View::Connections, "dropped"));
+        assert_eq!(calls.recv().await.as_deref(), Some("/stats"));
+        focuses.send_replace(focus(View::Connections, "since"));
+        go.send_replace(true);
+        for sort in ["dropped", "age"] {
+            let path = format!("/connections?sort={sort}&limit=200");
+            while calls.recv().await.expect("another call") != path {}
+            let look = looked.recv().await.expect("a look");
+            look.expect("an answer");
+        }
+        looking.abort();
     }
 
     #[test]
