@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::log::Log;
@@ -24,6 +25,7 @@ pub struct Reader {
     /// The entry that comes next.
     next: u64,
     messages: Option<Box<pull::Stream>>,
+    connections: watch::Receiver<u64>,
     /// The log has said twice that it has nothing before this entry.
     gap_at: Option<u64>,
 }
@@ -90,6 +92,7 @@ pub enum Gone {
 impl Reader {
     pub(crate) fn new(log: Log, next: u64) -> Self {
         Self {
+            connections: log.status().connections(),
             log,
             next: next.max(1),
             messages: None,
@@ -107,7 +110,14 @@ impl Reader {
                 }
                 continue;
             };
-            let Some(Ok(message)) = messages.next().await else {
+            // What NATS has sent into a connection that ended counts as delivered. If that was the last of the log,
+            // nothing behind it would ever show that it is missing.
+            let message = tokio::select! {
+                biased;
+                message = messages.next() => message,
+                Ok(()) = self.connections.changed() => None,
+            };
+            let Some(Ok(message)) = message else {
                 self.messages = None;
                 return Ok(Read::Lost);
             };
@@ -145,6 +155,7 @@ impl Reader {
 
     /// Begins to read. Returns how many entries wait; none if that is not possible now.
     async fn open(&mut self) -> Result<Option<u64>, Gone> {
+        self.connections.mark_unchanged();
         match timeout(HEARTBEAT * 3, self.try_open()).await {
             Ok(Ok(opened)) => opened.map(Some),
             Ok(Err(error)) => {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tokio::sync::watch;
+
 /// A number that one task writes and anybody reads.
 #[derive(Debug, Default)]
 pub struct Figure(AtomicU64);
@@ -33,6 +35,8 @@ impl Figure {
 #[derive(Debug, Default)]
 pub struct Status {
     connected: AtomicBool,
+    /// Changes with each new connection.
+    connections: watch::Sender<u64>,
     /// How often a connection was lost and made again.
     pub reconnects: Figure,
     /// Nodes that were heard of in the last seconds, this one included.
@@ -60,6 +64,15 @@ impl Status {
     }
 
     pub(crate) fn set_connected(&self, connected: bool) -> bool {
+        if connected {
+            self.connections
+                .send_modify(|connections| *connections += 1);
+        }
         self.connected.swap(connected, Ordering::Relaxed)
+    }
+
+    /// Tells of each new connection.
+    pub(crate) fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
     }
 }

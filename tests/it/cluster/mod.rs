@@ -18,6 +18,7 @@ mod refusals;
 mod rough;
 mod seeded;
 mod snapshots;
+mod tail;
 mod together;
 
 /// A NATS, and the name of a cluster on it.
