@@ -83,8 +83,8 @@ async fn one_that_does_not_reconnect_ends_with_its_connection() {
     let (again, told) = told_client(&broker, true).await;
     let mut events = subscribed(&once, "t", Subscribe::default()).await;
     publish(&again, "t", 1).await;
-    broker.kill();
     assert_eq!(next_event(&mut events).await.seq, 1);
+    broker.kill();
     let ended = within("the end", events.next()).await;
     let error = ended.expect("an error").expect_err("it has ended");
     assert_eq!(error.code, "CONNECTION_LOST");
