@@ -11,7 +11,8 @@ use std::sync::Arc;
 use futures_util::stream::SelectAll;
 use futures_util::{FutureExt, StreamExt};
 use shardcast_client::{
-    Client, Gap, Item, Notice, OnNotice, Options, Position, Reason, Since, Subscribe, matches,
+    Client, Gap, Item, Notice, OnNotice, Options, Position, Reason, Since, Subscribe, is_pattern,
+    matches,
 };
 use tokio::sync::mpsc;
 
@@ -106,10 +107,6 @@ impl Subscription {
     }
 }
 
-fn is_pattern(name: &str) -> bool {
-    name.contains(['*', '>'])
-}
-
 /// Prints each event on a line of `out`, and what a person should know on `notices`, until one of the two sides ends.
 pub(super) async fn subscribe(
     settings: &ClientSettings,
@@ -133,6 +130,7 @@ pub(super) async fn subscribe(
     }
     let mut printer = Printer {
         names,
+        epochs: BTreeMap::new(),
         verbose: subscription.verbose,
         out,
         notices,
@@ -159,6 +157,8 @@ pub(super) async fn subscribe(
 /// The two sides that are printed to.
 struct Printer<'a> {
     names: Vec<&'a str>,
+    /// Of each topic that is named: the life of it that comes under its name, and the one before that.
+    epochs: BTreeMap<String, [Arc<str>; 2]>,
     verbose: bool,
     out: &'a mut dyn Write,
     /// Nobody may be there to hear them, and that changes nothing.
@@ -166,15 +166,13 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    /// What has come under one of the names. A topic that an earlier one means too has come there already.
+    /// What has come under one of the names.
     fn print(&mut self, index: usize, item: Item) -> Result<(), Failure> {
-        let topic = match &item {
-            Item::Event(event) => &event.topic,
-            Item::Gap(gap) => &gap.topic,
+        let (topic, epoch) = match &item {
+            Item::Event(event) => (&event.topic, &event.epoch),
+            Item::Gap(gap) => (&gap.topic, &gap.epoch),
         };
-        let (earlier, rest) = self.names.split_at(index);
-        let may_be_again = rest.first().is_some_and(|name| is_pattern(name));
-        if may_be_again && earlier.iter().any(|name| matches(name, topic)) {
+        if self.has_come(index, topic, epoch) {
             return Ok(());
         }
         match item {
@@ -184,6 +182,21 @@ impl Printer<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether it comes under an earlier name too. A topic that is named ends there with its life; another one of that name
+    /// comes under the patterns alone.
+    fn has_come(&self, index: usize, topic: &str, epoch: &Arc<str>) -> bool {
+        let (earlier, rest) = self.names.split_at(index);
+        let has_come = |name: &&str| {
+            if is_pattern(name) {
+                return matches(name, topic);
+            }
+            let epochs = self.epochs.get(*name).filter(|_| *name == topic);
+            epochs.is_some_and(|epochs| epochs.contains(epoch))
+        };
+        // Each name is there once, so that only patterns mean what others mean.
+        rest.first().is_some_and(|name| is_pattern(name)) && earlier.iter().any(has_come)
     }
 
     /// The event as it came. A line end can only be white space between JSON tokens, of the publisher's making; as a
@@ -198,7 +211,13 @@ impl Printer<'_> {
             Notice::Disconnected { reason, retry_in } => {
                 format!("{reason}; trying again in {:.1} s", retry_in.as_secs_f64())
             }
-            Notice::Subscribed { positions } => {
+            Notice::Subscribed { name, positions } => {
+                if let Some(at) = positions.get(&*name) {
+                    let [now, before] = self.epochs.entry(name).or_default();
+                    if *now != at.epoch {
+                        *before = std::mem::replace(now, Arc::clone(&at.epoch));
+                    }
+                }
                 for (topic, at) in positions.iter().filter(|_| self.verbose) {
                     say(self.notices, &format_args!("'{topic}' is at {at}"));
                 }

@@ -65,3 +65,22 @@ impl Error {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_a_refusal_over_http_are_understood_and_foreign_ones_told_from_them() {
+        let text = |body: &str| Error::of_http(body.as_bytes()).map(|error| error.to_string());
+        assert_eq!(
+            text(r#"{"error":"topic already exists","code":"TOPIC_EXISTS"}"#).as_deref(),
+            Some("TOPIC_EXISTS: topic already exists")
+        );
+        assert_eq!(
+            text(r#"{"error":{"code":"INVALID_API_KEY","message":"Invalid"}}"#).as_deref(),
+            Some("INVALID_API_KEY: Invalid")
+        );
+        assert_eq!(text("<html>"), None);
+    }
+}

@@ -209,7 +209,8 @@ impl Conversation<'_> {
         }
         let Some(error) = error else {
             let positions = followed.acked(frame);
-            self.shared.tell(Notice::Subscribed { positions });
+            let name = followed.name.clone();
+            self.shared.tell(Notice::Subscribed { name, positions });
             self.retry.reset();
             if !self.live.iter().any(|other| Arc::ptr_eq(other, &followed)) {
                 self.live.push(Arc::clone(&followed));

@@ -59,7 +59,7 @@ pub use error::Error;
 pub use event::{Event, Gap, Item, Position, Reason, Receipt};
 pub use notice::{Notice, OnNotice};
 pub use options::{Limits, Options};
-pub use pattern::matches;
+pub use pattern::{is_pattern, matches};
 pub use subscription::{Since, Subscribe, Subscription, SubscriptionState};
 pub use uuid::Uuid;
 

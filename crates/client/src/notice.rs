@@ -20,6 +20,8 @@ pub enum Notice {
     },
     /// The broker has acked a subscription.
     Subscribed {
+        /// Of the topic or pattern.
+        name: String,
         /// Of the newest event of each of its topics.
         positions: BTreeMap<Arc<str>, Position>,
     },

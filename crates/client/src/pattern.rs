@@ -4,8 +4,9 @@ use crate::error::Error;
 
 const NAME_BYTES_MAX: usize = 255;
 
-/// Whether `name` is a pattern.
-pub(crate) fn is_pattern(name: &str) -> bool {
+/// Whether `name` is a pattern, and not a topic.
+#[must_use]
+pub fn is_pattern(name: &str) -> bool {
     name.contains(['*', '>'])
 }
 

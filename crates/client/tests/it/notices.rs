@@ -70,7 +70,7 @@ async fn a_topic_that_is_deleted_ends_who_wants_that_and_all_of_it_comes_before(
     assert_eq!(next_event(&mut pattern).await.seq, 1);
     let told = told.lock().expect("nobody panics");
     let at = |notice: &Notice| match notice {
-        Notice::Subscribed { positions } => Some(positions.get("t")?.seq),
+        Notice::Subscribed { name, positions } if name == "t" => Some(positions.get("t")?.seq),
         _ => None,
     };
     assert_eq!(told.iter().find_map(at), Some(0));
